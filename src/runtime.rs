@@ -1,0 +1,194 @@
+//! The configuration as it is used: names resolved, secrets read, everything checked.
+//!
+//! Built once per plugin load by [`Runtime::compile`] from the document of [`crate::config`]; immutable
+//! afterwards. Keys, providers and models are indices into it, so nothing on the way of a request looks
+//! up a name twice.
+
+use core::time::Duration;
+
+use crate::limit::Limit;
+use crate::provider::Kind;
+use crate::time::UnixTime;
+
+/// Index into [`Runtime::keys`].
+pub type KeyIndex = usize;
+/// Index into [`Runtime::providers`].
+pub type ProviderIndex = usize;
+
+#[derive(Debug)]
+pub struct Runtime {
+    pub providers: Vec<Provider>,
+    /// Every key of every provider and pool, each once.
+    pub keys: Vec<Key>,
+    pub models: Models,
+    pub admin: Vec<KeyDigest>,
+    /// Whom a request without a consumer key counts for; `None`: such requests are refused.
+    pub anonymous: Option<String>,
+    pub failover: Failover,
+    pub mode: Mode,
+    /// Adds `x-keyward-provider`, `-model`, `-key` and `-attempts` to answers.
+    pub response_headers: bool,
+    /// The session header that keeps a session on one key, in lower case.
+    pub sticky: Option<String>,
+    /// Largest request body in bytes; a larger one is refused with 413 before it is read.
+    pub max_body: u64,
+}
+
+#[derive(Debug)]
+pub struct Provider {
+    pub name: String,
+    pub kind: &'static Kind,
+    /// The Envoy cluster that a request is sent to.
+    pub cluster: String,
+    pub host: String,
+    /// Without a trailing slash; may be empty.
+    pub base_path: String,
+    /// Where to look for a key, best first: own keys by tier, then each pool's by tier. Never empty.
+    pub levels: Vec<Vec<KeyIndex>>,
+    pub select: Select,
+    pub rest: Rest,
+    pub maintenance: Vec<Window>,
+    /// Whether streams get `stream_options.include_usage` injected.
+    pub include_usage: bool,
+    /// Record of the provider itself in shared data (overload).
+    pub slot: String,
+    /// Record of what was used of the provider.
+    pub usage_slot: String,
+}
+
+#[derive(Debug)]
+pub struct Key {
+    /// As configured, unique within its owner.
+    pub id: String,
+    /// `openai/main-1` or `shared/shared-1`: how the key is spoken of, and unique in the document.
+    pub name: String,
+    pub secret: Secret,
+    /// SHA-256 of the secret, first eight bytes; 0 while it is unknown (a secret by header).
+    pub fingerprint: u64,
+    /// At least 1.
+    pub weight: u32,
+    pub tier: u32,
+    pub limits: Vec<Limit>,
+    pub valid: Window,
+    /// Record of the key alone: refusal, own limits.
+    pub slot: String,
+    /// Record of what keys of one account share: rest, headroom. The same as `slot` where the key is alone.
+    pub group_slot: String,
+    /// Record of what was used of the key.
+    pub usage_slot: String,
+}
+
+/// From `from` (inclusive) to `until` (exclusive).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    pub from: UnixTime,
+    pub until: UnixTime,
+}
+
+impl Window {
+    pub const ALWAYS: Self = Self { from: UnixTime(0), until: UnixTime::NEVER };
+
+    pub fn contains(&self, now: UnixTime) -> bool {
+        self.from <= now && now < self.until
+    }
+}
+
+/// Where a secret is. Its `Debug` never shows one.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Secret {
+    Value(String),
+    /// The request header that Envoy's `credential_injector` fills in the upstream chain, in lower case.
+    Header(String),
+}
+
+impl core::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Value(_) => f.write_str("Value(***)"),
+            Self::Header(name) => f.debug_tuple("Header").field(name).finish(),
+        }
+    }
+}
+
+/// SHA-256 of a key that somebody presents to Keyward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyDigest(pub [u8; 32]);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Select {
+    /// Most rest of own limits and reported remaining counts.
+    #[default]
+    Headroom,
+    /// At random in proportion to the weights.
+    Weighted,
+    RoundRobin,
+    /// Fewest requests lately, in proportion to the weights.
+    LeastUsed,
+}
+
+/// How long a key or provider rests where the provider gives no hint, and at the most where it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rest {
+    pub default: Duration,
+    pub max: Duration,
+    pub rejected: Duration,
+    pub out_of_quota: Duration,
+    pub overloaded: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Failover {
+    /// Attempts of one request, the first included.
+    pub max_attempts: u32,
+    /// Until the first event of an attempt's answer; `None`: no bound.
+    pub per_try_timeout: Option<Duration>,
+    /// No attempt starts later than this after the request.
+    pub budget: Duration,
+}
+
+/// What the `standalone` stage may do; the other stages always see the body first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// Decides when the headers arrive: works without `allow_on_headers_stop_iteration`.
+    #[default]
+    Headers,
+    /// Holds the headers until the body is there: needs that flag.
+    Body,
+}
+
+/// Model names to targets: exact names first, then the longest literal prefix.
+#[derive(Debug, Default)]
+pub struct Models {
+    pub list: Vec<Model>,
+    /// Index into `list` by exact name.
+    pub exact: std::collections::HashMap<String, usize>,
+    /// Literal prefix and index into `list`, longest first.
+    pub prefixes: Vec<(String, usize)>,
+}
+
+#[derive(Debug)]
+pub struct Model {
+    /// As configured, `*` included.
+    pub name: String,
+    /// In order of preference, never empty.
+    pub targets: Vec<Target>,
+    /// Record of what was used of the model.
+    pub usage_slot: String,
+}
+
+#[derive(Debug)]
+pub struct Target {
+    pub provider: ProviderIndex,
+    /// What the provider calls it; `None`: as the client does.
+    pub model: Option<String>,
+}
+
+impl Models {
+    pub fn find(&self, name: &str) -> Option<&Model> {
+        let index = self.exact.get(name).copied().or_else(|| {
+            let prefix = self.prefixes.iter().find(|(p, _)| name.starts_with(p.as_str()));
+            prefix.map(|(_, index)| *index)
+        })?;
+        self.list.get(index)
+    }
+}
