@@ -6,6 +6,9 @@
 
 use core::time::Duration;
 
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
 use crate::limit::Limit;
 use crate::provider::Kind;
 use crate::time::UnixTime;
@@ -101,6 +104,12 @@ pub enum Secret {
     Header(String),
 }
 
+impl Secret {
+    pub const fn is_by_header(&self) -> bool {
+        matches!(self, Self::Header(_))
+    }
+}
+
 impl core::fmt::Debug for Secret {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
@@ -113,6 +122,23 @@ impl core::fmt::Debug for Secret {
 /// SHA-256 of a key that somebody presents to Keyward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyDigest(pub [u8; 32]);
+
+impl KeyDigest {
+    pub fn of(key: &[u8]) -> Self {
+        Self(Sha256::digest(key).into())
+    }
+
+    /// In constant time.
+    pub fn matches(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+/// First eight bytes of the SHA-256 of a secret: tells one secret from another, not what it is.
+pub fn fingerprint(secret: &[u8]) -> u64 {
+    let digest = Sha256::digest(secret);
+    digest.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Select {
