@@ -1,5 +1,7 @@
 //! Keyward
+pub(crate) mod error_body;
 pub mod headers;
+pub mod hint;
 pub mod limit;
 pub mod provider;
 pub mod runtime;
