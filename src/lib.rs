@@ -4,5 +4,7 @@ pub mod headers;
 pub mod hint;
 pub mod limit;
 pub mod provider;
+pub mod providers;
 pub mod runtime;
+pub mod signal;
 pub mod time;
