@@ -4,7 +4,16 @@ use core::time::Duration;
 
 /// A moment, in milliseconds since the Unix epoch. Zero means "never set".
 #[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    serde::Serialize,
+    serde::Deserialize,
 )]
 pub struct UnixTime(pub u64);
 
