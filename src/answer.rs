@@ -120,15 +120,15 @@ impl Answer {
     fn opening(&self, body: &[u8], end_of_stream: bool, now: UnixTime) -> Step {
         match &self.kind {
             Kind::Stream(observer, _) => match observer.opening() {
-                Some(Class::Error) => {
-                    Step::Failed(observer.error().unwrap_or(b"null").to_vec())
-                }
+                Some(Class::Error) => Step::Failed(observer.error().unwrap_or(b"null").to_vec()),
                 Some(_) => Step::Pass,
                 // An end before any event is no answer either.
                 None if end_of_stream && observer.outcome() == Outcome::Open => {
                     Step::Failed(b"null".to_vec())
                 }
-                None if end_of_stream || now.0.saturating_sub(self.since.0) >= HELD_MS => Step::Pass,
+                None if end_of_stream || now.0.saturating_sub(self.since.0) >= HELD_MS => {
+                    Step::Pass
+                }
                 None if observer.outcome() == Outcome::Unknown => Step::Pass,
                 None => Step::Held,
             },

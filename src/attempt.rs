@@ -67,7 +67,8 @@ impl Attempt {
     ) -> Flow {
         self.number = host.attempt;
         let Some(mut plan) = host.plan.and_then(Plan::decode) else {
-            let message = "Keyward's attempt stage got a request that its gateway stage has not seen.";
+            let message =
+                "Keyward's attempt stage got a request that its gateway stage has not seen.";
             return self.reply(cx, Refusal::server(500, "internal_error", message));
         };
         let missed = plan.missed(host.attempt);

@@ -131,10 +131,7 @@ impl Gateway {
             target.provider.cluster.clone().into_bytes(),
         ));
         // Whether a failed attempt is retried is the attempt stage's decision, told by a header.
-        cx.set_header(
-            "x-envoy-retry-on",
-            "retriable-headers,connect-failure,refused-stream,reset",
-        );
+        cx.set_header("x-envoy-retry-on", "retriable-headers,connect-failure,refused-stream,reset");
         cx.set_header("x-envoy-retriable-header-names", RETRY_HEADER);
         let retries = failover.max_attempts.saturating_sub(plan.attempts);
         cx.set_header("x-envoy-max-retries", retries.to_string());
@@ -168,7 +165,11 @@ fn model_label<'a>(cx: &Cx<'a>, plan: &Plan) -> &'a str {
 
 fn local_reply(status: u16, model: &str) -> Refusal {
     match status {
-        413 => Refusal::client(413, "request_too_large", "The request body is larger than Envoy buffers."),
+        413 => Refusal::client(
+            413,
+            "request_too_large",
+            "The request body is larger than Envoy buffers.",
+        ),
         408 | 504 => Refusal::server(
             504,
             "provider_timeout",

@@ -61,7 +61,9 @@ pub fn head(cx: &Cx<'_>, headers: &Headers, end_of_stream: bool) -> Result<Pendi
     let endpoint = match endpoint::route(method, path) {
         Ok(Route::Api(endpoint)) => endpoint,
         Ok(Route::Status) => return Err(admin_status(cx, headers)),
-        Ok(Route::Models) => return Err(authorized(cx).map_or_else(Refusal::openai, |_| models(cx.runtime))),
+        Ok(Route::Models) => {
+            return Err(authorized(cx).map_or_else(Refusal::openai, |_| models(cx.runtime)));
+        }
         Ok(Route::Model(id)) => {
             return Err(authorized(cx)
                 .and_then(|_| one_model(cx.runtime, id))
@@ -133,8 +135,12 @@ fn estimate(body_length: usize, max_tokens: Option<u64>) -> u64 {
 /// Who the request counts for.
 fn authorized<'a>(cx: &Cx<'a>) -> Result<&'a str, Refusal> {
     cx.runtime.anonymous.as_deref().ok_or_else(|| {
-        Refusal::client(401, "invalid_api_key", "No consumer key was presented, and anonymous requests are refused.")
-            .header("www-authenticate", "Bearer realm=\"keyward\"")
+        Refusal::client(
+            401,
+            "invalid_api_key",
+            "No consumer key was presented, and anonymous requests are refused.",
+        )
+        .header("www-authenticate", "Bearer realm=\"keyward\"")
     })
 }
 

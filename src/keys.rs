@@ -13,8 +13,8 @@ use crate::random::{Random, fraction, hash};
 use crate::record::{PROBE_LEASE, Reason, Record, Rest, Standing};
 use crate::runtime::{Key, KeyIndex, Provider, Runtime, Select};
 use crate::shortage::{Lack, Shortage};
-use crate::time::UnixTime;
 use crate::tally::Tally;
+use crate::time::UnixTime;
 
 /// What a request needs of a key.
 #[derive(Debug, Clone, Copy)]
@@ -118,8 +118,8 @@ pub fn release(shared: &dyn SharedData, runtime: &Runtime, claim: Claim, now: Un
 
 /// Counts what an attempt really cost in place of what was reserved.
 pub fn reconcile(shared: &dyn SharedData, key: &Key, reserved: u64, real: u64, now: UnixTime) {
-    let difference = i64::try_from(real).unwrap_or(i64::MAX)
-        - i64::try_from(reserved).unwrap_or(i64::MAX);
+    let difference =
+        i64::try_from(real).unwrap_or(i64::MAX) - i64::try_from(reserved).unwrap_or(i64::MAX);
     if key.limits.is_empty() || difference == 0 {
         return;
     }
@@ -183,7 +183,12 @@ fn candidates<'a>(
 type Lacking = (Lack, UnixTime);
 
 /// Headroom of a key that can take the request.
-fn look(shared: &dyn SharedData, key: &Key, want: &Want<'_>, now: UnixTime) -> Result<f64, Lacking> {
+fn look(
+    shared: &dyn SharedData,
+    key: &Key,
+    want: &Want<'_>,
+    now: UnixTime,
+) -> Result<f64, Lacking> {
     let mut own: Record = ledger::read(shared, &key.slot);
     valid(key, now)?;
     own.adopt(key.fingerprint);
@@ -199,7 +204,12 @@ fn look(shared: &dyn SharedData, key: &Key, want: &Want<'_>, now: UnixTime) -> R
 }
 
 /// Claims a key in its records; whether that is the turn of a key that has just come back.
-fn take(shared: &dyn SharedData, key: &Key, want: &Want<'_>, now: UnixTime) -> Result<bool, Lacking> {
+fn take(
+    shared: &dyn SharedData,
+    key: &Key,
+    want: &Want<'_>,
+    now: UnixTime,
+) -> Result<bool, Lacking> {
     let alone = key.slot == key.group_slot;
     let probe = edit(shared, &key.slot, |record| {
         let mut write = record.adopt(key.fingerprint);
@@ -300,10 +310,7 @@ fn group_standing(record: &Record, want: &Want<'_>, now: UnixTime) -> Result<boo
     }
     let empty = [record.requests, record.tokens].iter().filter_map(|g| g.empty_until(now)).max();
     match empty {
-        Some(until) => Err((
-            Lack::Rest { reason: Reason::RateLimited, hinted: true },
-            until,
-        )),
+        Some(until) => Err((Lack::Rest { reason: Reason::RateLimited, hinted: true }, until)),
         None => Ok(probe),
     }
 }
@@ -312,10 +319,9 @@ fn usable(rest: &Rest, now: UnixTime) -> Result<bool, Lacking> {
     match (rest.standing(now), rest.reason) {
         (Standing::Ready, _) | (_, None) => Ok(false),
         (Standing::Recovering, _) => Ok(true),
-        (Standing::Probing(until), Some(reason)) => Err((
-            Lack::Rest { reason, hinted: rest.hinted },
-            until.min(now.after(PROBE_WAIT)),
-        )),
+        (Standing::Probing(until), Some(reason)) => {
+            Err((Lack::Rest { reason, hinted: rest.hinted }, until.min(now.after(PROBE_WAIT))))
+        }
         (Standing::Resting(until, reason), _) => {
             Err((Lack::Rest { reason, hinted: rest.hinted }, until))
         }

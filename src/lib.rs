@@ -32,3 +32,6 @@ pub mod time;
 pub mod trip;
 pub mod upstream;
 pub mod usage;
+
+#[cfg(target_arch = "wasm32")]
+mod host;

@@ -229,11 +229,12 @@ impl Record {
 
     /// When own limits leave room for one request of `tokens`; `None`: now.
     pub fn limited_until(&self, limits: &[Limit], tokens: u64, now: UnixTime) -> Option<UnixTime> {
-        let full = limits.iter().zip(self.used(limits, now)).filter(|(limit, used)| match limit.unit {
-            Unit::Requests => *used >= limit.max,
-            // A request larger than the whole limit may go when nothing else was counted.
-            Unit::Tokens => *used > 0 && used.saturating_add(tokens) > limit.max,
-        });
+        let full =
+            limits.iter().zip(self.used(limits, now)).filter(|(limit, used)| match limit.unit {
+                Unit::Requests => *used >= limit.max,
+                // A request larger than the whole limit may go when nothing else was counted.
+                Unit::Tokens => *used > 0 && used.saturating_add(tokens) > limit.max,
+            });
         full.map(|(limit, _)| now.window_end(limit.per)).max()
     }
 
@@ -305,7 +306,10 @@ mod tests {
         assert_eq!(rest.until, at(10));
         assert!(!rest.enter(cause(Reason::OutOfQuota, at(60)), T, at(1)));
         assert_eq!((rest.until, rest.level), (at(60), 1));
-        assert!(rest.enter(cause(Reason::RateLimited, at(90)), at(61), at(62)), "a probe that failed");
+        assert!(
+            rest.enter(cause(Reason::RateLimited, at(90)), at(61), at(62)),
+            "a probe that failed"
+        );
         assert_eq!(rest.level, 2);
     }
 
@@ -364,6 +368,10 @@ mod tests {
         assert_eq!(gauge.fraction(T), Some(0.0));
         assert_eq!((gauge.empty_until(at(5)), gauge.fraction(at(5))), (None, None));
         let unknown = Gauge { remaining: 0, limit: 60, reset: UnixTime(0) };
-        assert_eq!(unknown.empty_until(T), None, "without a reset nobody could say when to come back");
+        assert_eq!(
+            unknown.empty_until(T),
+            None,
+            "without a reset nobody could say when to come back"
+        );
     }
 }

@@ -179,7 +179,11 @@ pub fn rotated(cx: &mut Cx<'_>, headers: &Headers) {
         }
         let Some(credentials) = upstream::credentials(headers, key) else { continue };
         let adopted = ledger::update(cx.shared, &key.slot, |record: &mut Record| {
-            if record.adopt(credentials.fingerprint) { Edit::Write(true) } else { Edit::Keep(false) }
+            if record.adopt(credentials.fingerprint) {
+                Edit::Write(true)
+            } else {
+                Edit::Keep(false)
+            }
         });
         if adopted.unwrap_or_default() {
             cx.log(log::Level::Info, format!("key {}: a new secret, ready", key.name));
@@ -200,8 +204,11 @@ pub fn used(cx: &mut Cx<'_>, sent: &Sent<'_>, usage: &Usage) {
         ("reasoning", usage.reasoning),
     ] {
         if by > 0 {
-            let labels =
-                [("provider", sent.provider.name.as_str()), ("key", &sent.key.name), ("kind", kind)];
+            let labels = [
+                ("provider", sent.provider.name.as_str()),
+                ("key", &sent.key.name),
+                ("kind", kind),
+            ];
             cx.count_by("tokens", &labels, by);
         }
     }
@@ -255,9 +262,7 @@ fn cause(
         (None, Reason::RateLimited) => back_off(rest.default, rest.max, level, random),
         (None, Reason::OutOfQuota) => rest.out_of_quota,
         // A rotated secret by header shows only when it is used, so a refusal must not keep it from being.
-        (None, Reason::KeyRejected) if sent.key.secret.is_by_header() => {
-            rest.rejected.min(RECHECK)
-        }
+        (None, Reason::KeyRejected) if sent.key.secret.is_by_header() => rest.rejected.min(RECHECK),
         (None, Reason::KeyRejected) => rest.rejected,
         (None, Reason::Overloaded | Reason::Failing) => {
             back_off(rest.overloaded, rest.max, level, random)
@@ -281,11 +286,9 @@ fn back_off(base: Duration, max: Duration, level: u8, random: &mut Random) -> Du
 fn take_gauge(gauge: &mut Gauge, reported: Option<&Headroom>, now: UnixTime) -> bool {
     let Some(reported) = reported.filter(|r| r.limit > 0) else { return false };
     let taken = match reported.reset {
-        Some(reset) => Gauge {
-            remaining: reported.remaining,
-            limit: reported.limit,
-            reset: now.after(reset),
-        },
+        Some(reset) => {
+            Gauge { remaining: reported.remaining, limit: reported.limit, reset: now.after(reset) }
+        }
         // Without a reset nobody could say when an empty key comes back: it is only the last choice.
         None => Gauge {
             remaining: reported.remaining.max(1),
@@ -314,8 +317,7 @@ fn transition(
     };
     let source = if hinted { "the provider's hint" } else { "no hint" };
     // A rejected key needs an operator; everything else comes back by itself.
-    let level =
-        if reason == Reason::KeyRejected { log::Level::Error } else { log::Level::Warn };
+    let level = if reason == Reason::KeyRejected { log::Level::Error } else { log::Level::Warn };
     let reason = reason.as_str();
     cx.log(level, format!("{what}: rests until {} ({reason}, {source})", until.rfc3339()));
     let labels =

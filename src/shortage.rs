@@ -22,7 +22,10 @@ pub struct Shortage {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lack {
-    Rest { reason: Reason, hinted: bool },
+    Rest {
+        reason: Reason,
+        hinted: bool,
+    },
     /// An own limit of the key.
     OwnLimit,
     Maintenance,
@@ -38,7 +41,9 @@ pub enum Verdict {
     /// Rate limits: comes back by itself, soon.
     Exhausted,
     /// Every account is out of quota; `reset_known`: and it is known until when.
-    OutOfQuota { reset_known: bool },
+    OutOfQuota {
+        reset_known: bool,
+    },
     Maintenance,
     Overloaded,
     /// Every key was rejected by its provider, or none is valid now: an operator has to act.
@@ -54,7 +59,9 @@ impl Shortage {
                 self.quota_reset_known |= hinted;
             }
             Lack::Rest { reason: Reason::KeyRejected, .. } | Lack::NotValid => self.rejected = true,
-            Lack::Rest { reason: Reason::Overloaded | Reason::Failing, .. } => self.overloaded = true,
+            Lack::Rest { reason: Reason::Overloaded | Reason::Failing, .. } => {
+                self.overloaded = true
+            }
             Lack::Maintenance => self.maintenance = true,
             Lack::Tried => self.tried = true,
         }

@@ -229,18 +229,17 @@ impl Standalone {
             .or(only)
             .and_then(|index| runtime.providers.get(index).map(|provider| (index, provider)))
         else {
-            let message = "The route names no provider: set its metadata keyward.provider, or mode: body.";
+            let message =
+                "The route names no provider: set its metadata keyward.provider, or mode: body.";
             return self.answer(cx, Refusal::server(500, "internal_error", message).openai());
         };
         let want = Want { model: "", tokens: 0, session: pending.session, tried: &[] };
-        let claimed =
-            keys::claim(cx.shared, runtime, provider, &want, cx.now, &mut cx.random);
+        let claimed = keys::claim(cx.shared, runtime, provider, &want, cx.now, &mut cx.random);
         let claim = match claimed {
             Ok(claim) => claim,
             Err(shortage) => {
                 let quota = crate::reply::Quota::default();
-                let refusal =
-                    Refusal::shortage(&shortage, "*", quota, cx.now, &mut cx.random);
+                let refusal = Refusal::shortage(&shortage, "*", quota, cx.now, &mut cx.random);
                 return self.answer(cx, refusal.openai());
             }
         };
@@ -260,16 +259,12 @@ impl Standalone {
     }
 
     /// The body of a request whose headers are gone.
-    fn catch_up(
-        &mut self,
-        cx: &mut Cx<'_>,
-        pending: &Pending,
-        ahead: Ahead,
-        body: &[u8],
-    ) -> Flow {
+    fn catch_up(&mut self, cx: &mut Cx<'_>, pending: &Pending, ahead: Ahead, body: &[u8]) -> Flow {
         let plan = intake::body(cx, pending, body).and_then(|mut plan| {
             plan.pin(cx.runtime, Some(ahead.provider));
-            let target = plan.first_open(cx.runtime).ok_or_else(|| intake::no_model(&plan.model).openai())?;
+            let target = plan
+                .first_open(cx.runtime)
+                .ok_or_else(|| intake::no_model(&plan.model).openai())?;
             plan.target = target;
             Ok(plan)
         });

@@ -89,8 +89,7 @@ pub fn key_state(
     let mut own: Record = ledger::read(cx.shared, &key.slot);
     own.adopt(key.fingerprint);
     let alone = key.slot == key.group_slot;
-    let group: Record =
-        if alone { own.clone() } else { ledger::read(cx.shared, &key.group_slot) };
+    let group: Record = if alone { own.clone() } else { ledger::read(cx.shared, &key.group_slot) };
     let headroom = own.headroom(&key.limits, now).min(group.headroom(&[], now));
     if now < key.valid.from {
         return ("not_yet_valid", None, Some(key.valid.from), headroom);
@@ -113,10 +112,7 @@ pub fn key_state(
     }
 }
 
-fn of_rest(
-    rest: &Rest,
-    now: UnixTime,
-) -> (&'static str, Option<&'static str>, Option<UnixTime>) {
+fn of_rest(rest: &Rest, now: UnixTime) -> (&'static str, Option<&'static str>, Option<UnixTime>) {
     let reason = rest.reason.map(crate::record::Reason::as_str);
     match rest.standing(now) {
         Standing::Ready => ("ready", None, None),

@@ -9,7 +9,7 @@ use crate::gateway::ANSWERED_HEADER;
 use crate::headers::Headers;
 use crate::hint::{self, Reported};
 use crate::keys;
-use crate::members::{self, Ask};
+use crate::members::{self, Ask, Spans};
 use crate::observe::Outcome;
 use crate::plan::{FILTER_STATE, Plan};
 use crate::reply::Refusal;
@@ -121,7 +121,7 @@ impl Trip {
     pub fn patched(&self, runtime: &Runtime, body: &[u8]) -> Option<Vec<u8>> {
         let target = self.plan.resolve(runtime)?;
         let model = (target.upstream_model != self.plan.model).then_some(target.upstream_model);
-        let patch = |spans| {
+        let patch = |spans: &Spans| {
             members::patch(body, spans, model, self.hide_usage).map(std::borrow::Cow::into_owned)
         };
         patch(&self.plan.spans).or_else(|| {
