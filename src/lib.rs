@@ -2,6 +2,7 @@
 pub mod headers;
 pub mod limit;
 pub mod members;
+pub mod observe;
 pub mod provider;
 pub mod runtime;
 pub mod sse;

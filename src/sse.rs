@@ -373,7 +373,7 @@ mod tests {
             assert!(failed);
             assert_eq!(raws, b"data: before\n\n");
             raws.extend_from_slice(framer.pending());
-            assert_eq!(text(&raws), input[..taken]);
+            assert_eq!(raws, input.as_bytes()[..taken]);
         }
     }
 
