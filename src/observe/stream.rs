@@ -71,7 +71,9 @@ impl StreamObserver {
                 seen.note(&event);
             };
             self.observing = framer.feed(chunk, &mut each).is_ok();
-            if end_of_stream {
+            if !self.observing {
+                self.give_up();
+            } else if end_of_stream {
                 framer.finish(each);
             }
             return Output::Unchanged;
@@ -97,11 +99,17 @@ impl StreamObserver {
         self.observing = framer.feed(chunk, &mut each).is_ok();
         if !self.observing {
             passed.put(framer.pending(), Fate::Passed);
-            *framer = Framer::new();
+            self.give_up();
         } else if end_of_stream {
             framer.finish(each);
         }
         passed.output()
+    }
+
+    /// What is too large to be looked at is content: whoever waits for the opening must not wait on.
+    fn give_up(&mut self) {
+        self.framer = Framer::new();
+        self.seen.opening.get_or_insert(Class::Content);
     }
 
     /// The class of the first event that is not a preamble; `None` while there is none.
@@ -111,7 +119,7 @@ impl StreamObserver {
         self.seen.opening
     }
 
-    /// The usage reported so far, cumulative: for [`usage::Meter`], as soon as seen.
+    /// The usage reported so far, cumulative: for [`Meter`](crate::usage::Meter), as soon as seen.
     pub fn usage(&self) -> Option<Usage> {
         self.seen.usage
     }
@@ -282,8 +290,9 @@ mod tests {
         let (head, tail) = large.split_at(large.len() / 2);
         for hide_usage in [false, true] {
             let mut observer = StreamObserver::new(hide_usage);
-            let out = passed(&mut observer, &[DELTA, head, tail, USAGE, DONE]);
-            assert_eq!(out.concat(), [DELTA, &large, USAGE, DONE].concat());
+            let out = passed(&mut observer, &[": wait\n\n", head, tail, USAGE, DONE]);
+            assert_eq!(out.concat(), [": wait\n\n", &large, USAGE, DONE].concat());
+            assert_eq!(observer.opening(), Some(Class::Content));
             assert_eq!(observer.outcome(), Outcome::Unknown);
             assert_eq!(observer.usage(), None);
         }
