@@ -290,6 +290,17 @@ mod tests {
     }
 
     #[test]
+    fn ordinary_deltas_are_not_parsed() {
+        for delta in [
+            r#"{"choices":[{"delta":{"content":"a"},"finish_reason":null}],"usage":null,"error": null}"#,
+            r#"{"choices": [{"text":"\"usage\":{}","finish_reason" : ""}]}"#,
+            r#"{"type":"response.output_text.delta","delta":"a"}"#,
+        ] {
+            assert!(!is_telling(delta.as_bytes()), "{delta}");
+        }
+    }
+
+    #[test]
     fn events_of_responses() {
         use Class::{Content, End, Error, Preamble};
         let table: &[(&str, &str, Class, Option<u64>)] = &[
