@@ -1,4 +1,5 @@
 //! Keyward
+pub mod config;
 pub(crate) mod error_body;
 pub mod headers;
 pub mod hint;
