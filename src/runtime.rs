@@ -4,10 +4,13 @@
 //! afterwards. Keys, providers and models are indices into it, so nothing on the way of a request looks
 //! up a name twice.
 
+mod compile;
+
 use core::time::Duration;
 
 use deserr::{Deserr, ValuePointerRef};
 
+pub use self::compile::load;
 use crate::config::error::Errors;
 use crate::config::values::Whole;
 use crate::limit::Limit;
@@ -36,6 +39,9 @@ pub struct Runtime {
     pub sticky: Option<String>,
     /// Largest request body in bytes; a larger one is refused with 413 before it is read.
     pub max_body: u64,
+    /// What is not wrong but hardly meant, a sentence each: a pool or provider that nothing uses, one
+    /// secret under two ids.
+    pub warnings: Vec<String>,
 }
 
 #[derive(Debug)]
