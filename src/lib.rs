@@ -1,6 +1,7 @@
 //! Keyward
 pub mod answer;
 pub mod attempt;
+pub mod config;
 pub mod effect;
 pub mod endpoint;
 mod error_body;

@@ -20,9 +20,9 @@ impl Random {
     }
 }
 
-/// Uniform in the open unit interval, from 53 bits of `bits`.
+/// Uniform in the open unit interval, from 52 bits of `bits`.
 pub fn fraction(bits: u64) -> f64 {
-    ((bits >> 11) as f64 + 0.5) / (1u64 << 53) as f64
+    ((bits >> 12) as f64 + 0.5) / (1u64 << 52) as f64
 }
 
 /// A stable 64-bit hash of `parts` (FNV-1a, finished by SplitMix64): the same in every worker.

@@ -8,17 +8,13 @@ mod compile;
 
 use core::time::Duration;
 
-<<<<<<< HEAD
+use deserr::{Deserr, ValuePointerRef};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-
-=======
-use deserr::{Deserr, ValuePointerRef};
 
 pub use self::compile::load;
 use crate::config::error::Errors;
 use crate::config::values::Whole;
->>>>>>> d39b1b59a612f83776e38be3d6cef162cdba9425
 use crate::limit::Limit;
 use crate::provider::Kind;
 use crate::time::UnixTime;
@@ -136,7 +132,6 @@ impl core::fmt::Debug for Secret {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyDigest(pub [u8; 32]);
 
-<<<<<<< HEAD
 impl KeyDigest {
     pub fn of(key: &[u8]) -> Self {
         Self(Sha256::digest(key).into())
@@ -154,11 +149,8 @@ pub fn fingerprint(secret: &[u8]) -> u64 {
     digest.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-=======
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserr)]
 #[deserr(error = Errors, rename_all = lowercase)]
->>>>>>> d39b1b59a612f83776e38be3d6cef162cdba9425
 pub enum Select {
     /// Most rest of own limits and reported remaining counts.
     #[default]

@@ -7,12 +7,8 @@ use std::borrow::Cow;
 
 use memchr::{memchr, memchr2};
 
-<<<<<<< HEAD
-/// Largest event in bytes: room for `response.completed`, which repeats a whole answer; an image in base64 may be larger.
-=======
 /// Largest event in bytes: room for `response.completed`, which repeats a whole answer. An image in base64 may be
 /// larger.
->>>>>>> e1463b273cee3b9f10e7c4e0c3a278e1b7139b60
 pub const MAX_EVENT: usize = 1024 * 1024;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";

@@ -1,10 +1,7 @@
 //! Every stream fixture, in every spelling the standard allows and cut everywhere: the same bytes go on, the same
 //! is understood.
-<<<<<<< HEAD
-=======
 //!
 //! The fixtures are written by hand after what the services document and what has been reported of them.
->>>>>>> e1463b273cee3b9f10e7c4e0c3a278e1b7139b60
 
 #![expect(clippy::unwrap_used, reason = "clippy allows it in test functions, not in their helpers")]
 
@@ -136,8 +133,6 @@ fn each_spelling(check: impl Fn(&Case<'_>, &[u8], &[u8])) {
     }
 }
 
-<<<<<<< HEAD
-=======
 #[test]
 fn broken_streams_are_the_same_in_every_cut_too() {
     let mut seed = 1_u32;
@@ -174,7 +169,6 @@ fn broken_streams_are_the_same_in_every_cut_too() {
     assert!(hidden > 300, "{hidden}");
 }
 
->>>>>>> e1463b273cee3b9f10e7c4e0c3a278e1b7139b60
 struct Case<'a> {
     expected: &'a Expected,
     spelling: &'a str,
@@ -205,17 +199,7 @@ impl Case<'_> {
 
     fn check(&self, hide_usage: bool, pieces: &[&[u8]], output: &[u8], how: &str) {
         let mut observer = StreamObserver::new(hide_usage);
-<<<<<<< HEAD
-        let mut passed = Vec::new();
-        for (number, piece) in pieces.iter().enumerate() {
-            match observer.feed(piece, number + 1 == pieces.len()) {
-                Output::Unchanged => passed.extend_from_slice(piece),
-                Output::Replace(bytes) => passed.extend_from_slice(&bytes),
-            }
-        }
-=======
         let passed = pass(&mut observer, pieces);
->>>>>>> e1463b273cee3b9f10e7c4e0c3a278e1b7139b60
         let Expected { file, opening, outcome, usage, error, .. } = self.expected;
         let lengths: Vec<usize> = pieces.iter().map(|piece| piece.len()).take(2).collect();
         let context = format!("{file}, {}, {how}: {lengths:?}", self.spelling);
@@ -231,8 +215,6 @@ impl Case<'_> {
     }
 }
 
-<<<<<<< HEAD
-=======
 /// What goes on of the pieces.
 fn pass(observer: &mut StreamObserver, pieces: &[&[u8]]) -> Vec<u8> {
     let mut passed = Vec::new();
@@ -245,7 +227,6 @@ fn pass(observer: &mut StreamObserver, pieces: &[&[u8]]) -> Vec<u8> {
     passed
 }
 
->>>>>>> e1463b273cee3b9f10e7c4e0c3a278e1b7139b60
 fn fixtures() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/openai"))
 }

@@ -101,7 +101,7 @@ impl Root {
             }
         };
         let document = abi::plugin_configuration();
-        let runtime = crate::config::load(&document, &|name| std::env::var(name).ok())
+        let runtime = crate::runtime::load(&document, &|name| std::env::var(name).ok())
             .map_err(|error| error.to_string())?;
         for warning in &runtime.warnings {
             abi::log(log::Level::Warn, &format!("keyward: {warning}"));

@@ -86,12 +86,8 @@ fn lifecycle(kind: &str) -> Option<Class> {
 /// Whether an event may hold more than content, by its JSON strings alone.
 ///
 /// Quotes inside a string are escaped, so what matches is a whole string, mostly a name. Many services send
-<<<<<<< HEAD
-/// `"usage":null` and `"finish_reason":null` in every delta: those tell nothing.
-=======
 /// `"usage":null` and `"finish_reason":null` in every delta: those tell nothing. One pass over the quotes, because
 /// without SIMD, as in wasm, five substring searches take longer than parsing (0.7 µs, 0.4 µs; this: 0.2 µs).
->>>>>>> e1463b273cee3b9f10e7c4e0c3a278e1b7139b60
 fn is_telling(data: &[u8]) -> bool {
     memchr_iter(b'"', data).any(|quote| {
         let text = data.get(quote + 1..).unwrap_or_default();
@@ -294,8 +290,6 @@ mod tests {
     }
 
     #[test]
-<<<<<<< HEAD
-=======
     fn ordinary_deltas_are_not_parsed() {
         for delta in [
             r#"{"choices":[{"delta":{"content":"a"},"finish_reason":null}],"usage":null,"error": null}"#,
@@ -307,7 +301,6 @@ mod tests {
     }
 
     #[test]
->>>>>>> e1463b273cee3b9f10e7c4e0c3a278e1b7139b60
     fn events_of_responses() {
         use Class::{Content, End, Error, Preamble};
         let table: &[(&str, &str, Class, Option<u64>)] = &[

@@ -71,13 +71,9 @@ impl StreamObserver {
                 seen.note(&event);
             };
             self.observing = framer.feed(chunk, &mut each).is_ok();
-<<<<<<< HEAD
-            if end_of_stream {
-=======
             if !self.observing {
                 self.give_up();
             } else if end_of_stream {
->>>>>>> e1463b273cee3b9f10e7c4e0c3a278e1b7139b60
                 framer.finish(each);
             }
             return Output::Unchanged;
@@ -103,26 +99,19 @@ impl StreamObserver {
         self.observing = framer.feed(chunk, &mut each).is_ok();
         if !self.observing {
             passed.put(framer.pending(), Fate::Passed);
-<<<<<<< HEAD
-            *framer = Framer::new();
-=======
             self.give_up();
->>>>>>> e1463b273cee3b9f10e7c4e0c3a278e1b7139b60
         } else if end_of_stream {
             framer.finish(each);
         }
         passed.output()
     }
 
-<<<<<<< HEAD
-=======
     /// What is too large to be looked at is content: whoever waits for the opening must not wait on.
     fn give_up(&mut self) {
         self.framer = Framer::new();
         self.seen.opening.get_or_insert(Class::Content);
     }
 
->>>>>>> e1463b273cee3b9f10e7c4e0c3a278e1b7139b60
     /// The class of the first event that is not a preamble; `None` while there is none.
     ///
     /// Until then an attempt has told its client nothing that another attempt could not.
@@ -130,11 +119,7 @@ impl StreamObserver {
         self.seen.opening
     }
 
-<<<<<<< HEAD
-    /// The usage reported so far, cumulative: for [`usage::Meter`], as soon as seen.
-=======
     /// The usage reported so far, cumulative: for [`Meter`](crate::usage::Meter), as soon as seen.
->>>>>>> e1463b273cee3b9f10e7c4e0c3a278e1b7139b60
     pub fn usage(&self) -> Option<Usage> {
         self.seen.usage
     }
@@ -305,14 +290,9 @@ mod tests {
         let (head, tail) = large.split_at(large.len() / 2);
         for hide_usage in [false, true] {
             let mut observer = StreamObserver::new(hide_usage);
-<<<<<<< HEAD
-            let out = passed(&mut observer, &[DELTA, head, tail, USAGE, DONE]);
-            assert_eq!(out.concat(), [DELTA, &large, USAGE, DONE].concat());
-=======
             let out = passed(&mut observer, &[": wait\n\n", head, tail, USAGE, DONE]);
             assert_eq!(out.concat(), [": wait\n\n", &large, USAGE, DONE].concat());
             assert_eq!(observer.opening(), Some(Class::Content));
->>>>>>> e1463b273cee3b9f10e7c4e0c3a278e1b7139b60
             assert_eq!(observer.outcome(), Outcome::Unknown);
             assert_eq!(observer.usage(), None);
         }

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use deserr::ValuePointerRef;
-use sha2::{Digest as _, Sha256};
 
 use super::{
     Key, KeyDigest, KeyIndex, Model, Models, Provider, ProviderIndex, Runtime, Secret, Target,
+    fingerprint,
 };
 use crate::config::error::{ConfigError, Errors, LoadError, known, quoted};
 use crate::config::secrets::{EnvironmentName, PresentedKey, SecretSource};
@@ -171,7 +171,7 @@ impl Compiler<'_> {
                     self.header_secret(&text.0, location.push_key("inline"))
                 }
             };
-            digests.extend(secret.map(|secret| KeyDigest(Sha256::digest(secret).into())));
+            digests.extend(secret.map(|secret| KeyDigest::of(secret.as_bytes())));
         }
         digests
     }
@@ -441,7 +441,10 @@ impl Owner<'_> {
         Key {
             id: id.to_owned(),
             name: format!("{name}/{id}"),
-            fingerprint: fingerprint(&secret),
+            fingerprint: match &secret {
+                Secret::Value(value) => fingerprint(value.as_bytes()),
+                Secret::Header(_) => 0,
+            },
             secret,
             weight: written.weight.to_u32(),
             tier: written.tier.to_u32(),
@@ -452,12 +455,6 @@ impl Owner<'_> {
             usage_slot: format!("{SLOTS}/usage/key/{owner}/{id}"),
         }
     }
-}
-
-fn fingerprint(secret: &Secret) -> u64 {
-    let Secret::Value(secret) = secret else { return 0 };
-    let digest: [u8; 32] = Sha256::digest(secret).into();
-    digest.iter().take(8).fold(0, |high, byte| (high << 8) | u64::from(*byte))
 }
 
 /// What other parts of the document refer to by name.
