@@ -45,6 +45,8 @@ pub struct Headroom {
     pub limit: u64,
     /// Until the limit is whole again.
     pub reset: Option<Duration>,
+    /// Whether it fills up steadily until then, as a token bucket does, and not at once at the end.
+    pub refills: bool,
 }
 
 /// What an answer reports to be left; of several limits on one dimension, the one nearest to its end.
@@ -64,9 +66,13 @@ pub fn headroom(headers: &Headers, now: UnixTime) -> Reported {
     Reported { requests: tightest(Dimension::Requests), tokens: tightest(Dimension::Tokens) }
 }
 
-/// How long an exhausted key has to rest, as its provider says; the latest reset that applies, at most
+/// How long an exhausted key has to rest, as its provider says; the latest that applies, at most
 /// [`LONGEST`]. `exhausted` is what the error names: the reset of another dimension applies only where
 /// nothing is left of it. Not for answers that succeed: some carry `retry-after` as well.
+///
+/// OpenAI's and Anthropic's resets tell when a bucket is whole again; one request fits into it long before.
+/// So where the answer says itself when to retry, the reset of a request bucket counts as the time until
+/// one request is back, and the reset of a token bucket does not count.
 pub fn retry_hint(
     headers: &Headers,
     body: &[u8],
@@ -85,20 +91,19 @@ pub(crate) fn hint_of(
 ) -> Option<Duration> {
     let fields = Fields::collect(headers);
     let resets_at = error.resets_at.as_deref().and_then(|text| reset(text, now));
-    [
+    let longest = |waits: &[Option<Duration>]| {
+        waits.iter().copied().flatten().filter(|wait| !wait.is_zero()).max()
+    };
+    let told = longest(&[
         fields.retry_after.and_then(|value| reset(value, now)),
         fields.retry_after_ms.and_then(milliseconds),
-        fields.reset(exhausted, now),
         error.retry_delay,
         resets_at,
         in_text(&error.message, now),
         in_text(&error.inner, now),
-    ]
-    .into_iter()
-    .flatten()
-    .filter(|wait| !wait.is_zero())
-    .max()
-    .map(|wait| wait.min(LONGEST))
+    ]);
+    let reset = fields.reset(exhausted, told.is_some(), now);
+    longest(&[told, reset]).map(|wait| wait.min(LONGEST))
 }
 
 /// Which dimension an error names; [`Dimension::Unknown`] where it names none.
@@ -261,8 +266,8 @@ impl<'a> Fields<'a> {
         self.buckets.get_mut(index)
     }
 
-    /// The latest reset of what is exhausted.
-    fn reset(&self, exhausted: Dimension, now: UnixTime) -> Option<Duration> {
+    /// The latest reset of what is exhausted. `told`: the answer says when to retry, too.
+    fn reset(&self, exhausted: Dimension, told: bool, now: UnixTime) -> Option<Duration> {
         let named = |bucket: &&Bucket<'_>| bucket.dimension == exhausted;
         let empty = self.buckets.iter().filter(|bucket| bucket.remaining == Some(0));
         // Without a count, the error that was returned stands for it.
@@ -277,7 +282,12 @@ impl<'a> Fields<'a> {
         } else {
             tightest(self.buckets.iter().filter(named))
         };
-        empty.chain(uncounted).chain(scarce).filter_map(|bucket| bucket.wait(now)).max()
+        empty
+            .chain(uncounted)
+            .chain(scarce)
+            .filter(|bucket| !told || !bucket.refills() || bucket.dimension == Dimension::Requests)
+            .filter_map(|bucket| if told { bucket.next(now) } else { bucket.wait(now) })
+            .max()
     }
 }
 
@@ -288,10 +298,29 @@ impl Bucket<'_> {
         Some(period.map_or(wait, |period| wait.min(period)))
     }
 
+    /// Until one request is back; for other dimensions until the limit is whole.
+    fn next(&self, now: UnixTime) -> Option<Duration> {
+        let whole = self.wait(now)?;
+        let used = self.limit.zip(self.remaining).map(|(limit, left)| limit.saturating_sub(left));
+        let steps = used
+            .filter(|_| self.refills() && self.dimension == Dimension::Requests)
+            .and_then(|used| u32::try_from(used).ok());
+        Some(whole / steps.unwrap_or(1).max(1))
+    }
+
+    /// OpenAI: "until the rate limit resets to its initial state"; Anthropic: "fully replenished".
+    fn refills(&self) -> bool {
+        match self.family {
+            Family::Vendor => !self.label.is_empty() && self.period.is_none(),
+            Family::Anthropic => true,
+            Family::Size | Family::Structured | Family::Draft => false,
+        }
+    }
+
     fn headroom(&self, now: UnixTime) -> Option<Headroom> {
         let limit = self.limit.filter(|limit| *limit > 0)?;
         let reset = self.wait(now).map(|wait| wait.min(LONGEST));
-        Some(Headroom { remaining: self.remaining?, limit, reset })
+        Some(Headroom { remaining: self.remaining?, limit, reset, refills: self.refills() })
     }
 }
 

@@ -308,8 +308,8 @@ fn group_standing(record: &Record, want: &Want<'_>, now: UnixTime) -> Result<boo
     if let Some(rest) = record.model(want.model) {
         probe |= usable(rest, now)?;
     }
-    let empty = [record.requests, record.tokens].iter().filter_map(|g| g.empty_until(now)).max();
-    match empty {
+    let requests = record.requests.empty_until(1, now);
+    match requests.max(record.tokens.empty_until(want.tokens, now)) {
         Some(until) => Err((Lack::Rest { reason: Reason::RateLimited, hinted: true }, until)),
         None => Ok(probe),
     }
@@ -342,12 +342,7 @@ fn lease(record: &mut Record, model: &str, now: UnixTime) -> bool {
         rest.probe = until;
         write = true;
     }
-    let left = &mut record.requests;
-    if left.limit > 0 && left.remaining > 0 && now < left.reset {
-        left.remaining -= 1;
-        write = true;
-    }
-    write
+    record.requests.take(now) || write
 }
 
 /// The position of the best candidate.

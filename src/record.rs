@@ -84,14 +84,18 @@ impl Reason {
     }
 }
 
-/// What the provider last said is left.
+/// What the provider last said is left, less what was sent since.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gauge {
     pub remaining: u64,
     /// 0: nothing is known.
     pub limit: u64,
-    /// When `remaining` is `limit` again; zero: the provider did not say.
+    /// When `remaining` was so.
+    pub at: UnixTime,
+    /// When it is `limit` again. The gauge says nothing any more then.
     pub reset: UnixTime,
+    /// Nanoseconds until one more is left, where it fills up steadily; 0 where it does at `reset`.
+    pub unit: u64,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -259,13 +263,40 @@ impl Record {
 impl Gauge {
     /// Share that is left; `None` where nothing is known (any more).
     pub fn fraction(&self, now: UnixTime) -> Option<f64> {
-        let known = self.limit > 0 && (self.reset == UnixTime(0) || now < self.reset);
-        known.then(|| (self.remaining as f64 / self.limit as f64).min(1.0))
+        let left = self.left(now)?;
+        Some((left as f64 / self.limit as f64).min(1.0))
     }
 
-    /// Until when the provider will refuse, by its own account.
-    pub fn empty_until(&self, now: UnixTime) -> Option<UnixTime> {
-        (self.limit > 0 && self.remaining == 0 && now < self.reset).then_some(self.reset)
+    /// Until when the provider will refuse a request that takes `need`, by its own account.
+    pub fn empty_until(&self, need: u64, now: UnixTime) -> Option<UnixTime> {
+        if self.left(now)? > 0 {
+            return None;
+        }
+        let wait = Duration::from_nanos(self.unit.saturating_mul(need.clamp(1, self.limit)));
+        let until = if self.unit == 0 { self.reset } else { self.at.after(wait).min(self.reset) };
+        (now < until).then_some(until)
+    }
+
+    /// Takes one off.
+    pub fn take(&mut self, now: UnixTime) -> bool {
+        let Some(left) = self.left(now) else { return false };
+        if let Some(refilled) = self.refilled(now).filter(|refilled| *refilled > 0) {
+            let filled = Duration::from_nanos(refilled.saturating_mul(self.unit));
+            self.at = self.at.after(filled);
+        }
+        self.remaining = left.saturating_sub(1);
+        true
+    }
+
+    fn left(&self, now: UnixTime) -> Option<u64> {
+        let known = self.limit > 0 && now < self.reset;
+        let refilled = self.refilled(now).unwrap_or_default();
+        known.then(|| self.remaining.saturating_add(refilled).min(self.limit))
+    }
+
+    fn refilled(&self, now: UnixTime) -> Option<u64> {
+        let gone = u64::try_from(self.at.until(now).as_nanos()).unwrap_or(u64::MAX);
+        gone.checked_div(self.unit)
     }
 }
 
@@ -363,15 +394,26 @@ mod tests {
 
     #[test]
     fn reported_headroom_is_forgotten_at_its_reset() {
-        let gauge = Gauge { remaining: 0, limit: 60, reset: at(5) };
-        assert_eq!(gauge.empty_until(T), Some(at(5)));
+        let gauge = Gauge { remaining: 0, limit: 60, at: T, reset: at(5), unit: 0 };
+        assert_eq!(gauge.empty_until(1, T), Some(at(5)));
         assert_eq!(gauge.fraction(T), Some(0.0));
-        assert_eq!((gauge.empty_until(at(5)), gauge.fraction(at(5))), (None, None));
-        let unknown = Gauge { remaining: 0, limit: 60, reset: UnixTime(0) };
+        assert_eq!((gauge.empty_until(1, at(5)), gauge.fraction(at(5))), (None, None));
+        assert_eq!(Gauge::default().empty_until(1, T), None);
+    }
+
+    #[test]
+    fn a_bucket_that_refills_has_room_for_one_before_it_is_whole() {
+        let unit = 20_000_000_000;
+        let mut gauge = Gauge { remaining: 1, limit: 3, at: T, reset: at(60), unit };
+        assert!(gauge.take(T));
+        assert_eq!(gauge.empty_until(1, T), Some(at(20)));
+        assert_eq!(gauge.empty_until(1, at(20)), None);
+        assert!(gauge.take(at(21)));
         assert_eq!(
-            unknown.empty_until(T),
-            None,
-            "without a reset nobody could say when to come back"
+            gauge.empty_until(1, at(21)),
+            Some(at(40)),
+            "the next is back after another unit"
         );
+        assert_eq!(gauge.empty_until(2, at(21)), Some(at(60)));
     }
 }

@@ -215,10 +215,14 @@ fn rate_limit(quota: Quota, wait: Duration) -> Vec<(&'static str, String)> {
     fields
 }
 
-/// Up to a tenth later, so that clients told at the same time do not come back at the same time.
+/// Up to a tenth later, so that clients told at the same time do not come back at the same time; up to a
+/// tenth earlier where they have to come back before anything is ready.
 fn jittered(wait: Duration, random: &mut Random) -> Duration {
-    let told = wait.mul_f64(1.0 + 0.1 * random.unit()).max(Duration::from_millis(1));
-    if told > LONGEST_WAIT { LONGEST_WAIT.mul_f64(1.0 - 0.1 * random.unit()) } else { told }
+    if wait > LONGEST_WAIT {
+        return LONGEST_WAIT.mul_f64(1.0 - 0.1 * random.unit());
+    }
+    let told = wait.mul_f64(1.0 + 0.1 * random.unit()).min(LONGEST_WAIT);
+    told.max(Duration::from_millis(1))
 }
 
 /// Rounded up, at least 1.

@@ -285,15 +285,26 @@ fn back_off(base: Duration, max: Duration, level: u8, random: &mut Random) -> Du
 
 fn take_gauge(gauge: &mut Gauge, reported: Option<&Headroom>, now: UnixTime) -> bool {
     let Some(reported) = reported.filter(|r| r.limit > 0) else { return false };
+    let used = reported.limit.saturating_sub(reported.remaining).max(1);
     let taken = match reported.reset {
-        Some(reset) => {
-            Gauge { remaining: reported.remaining, limit: reported.limit, reset: now.after(reset) }
-        }
+        Some(reset) => Gauge {
+            remaining: reported.remaining,
+            limit: reported.limit,
+            at: now,
+            reset: now.after(reset),
+            unit: if reported.refills {
+                u64::try_from(reset.as_nanos()).unwrap_or(u64::MAX) / used
+            } else {
+                0
+            },
+        },
         // Without a reset nobody could say when an empty key comes back: it is only the last choice.
         None => Gauge {
             remaining: reported.remaining.max(1),
             limit: reported.limit,
+            at: now,
             reset: now.after(UNDATED),
+            unit: 0,
         },
     };
     let changed = *gauge != taken;

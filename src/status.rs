@@ -102,7 +102,7 @@ pub fn key_state(
         let (state, reason, until) = of_rest(&rest, now);
         return (state, reason, until, headroom);
     }
-    let empty = [group.requests, group.tokens].iter().filter_map(|g| g.empty_until(now)).max();
+    let empty = [group.requests, group.tokens].iter().filter_map(|g| g.empty_until(1, now)).max();
     if let Some(until) = empty {
         return ("resting", Some("rate_limited"), Some(until), headroom);
     }
