@@ -32,6 +32,8 @@ pub struct Host<'a> {
     pub replan: bool,
     /// Envoy's number of the attempt in this round, from 1.
     pub attempt: u32,
+    /// An Envoy before 1.37, which crashes if an answer that is at its end is retried or redirected.
+    pub ends_are_final: bool,
 }
 
 /// One attempt.
@@ -39,6 +41,7 @@ pub struct Host<'a> {
 pub struct Attempt {
     state: State,
     number: u32,
+    ends_are_final: bool,
 }
 
 #[derive(Debug, Default)]
@@ -66,6 +69,7 @@ impl Attempt {
         end_of_stream: bool,
     ) -> Flow {
         self.number = host.attempt;
+        self.ends_are_final = host.ends_are_final;
         let Some(mut plan) = host.plan.and_then(Plan::decode) else {
             let message =
                 "Keyward's attempt stage got a request that its gateway stage has not seen.";
@@ -155,8 +159,16 @@ impl Attempt {
                 trip.pass(cx);
                 Flow::Continue
             }
-            Progress::Refused(signal, error) => self.decide(cx, &signal, &error),
+            Progress::Refused(signal, error) => {
+                let is_final = end_of_stream && self.ends_are_final;
+                self.decide(cx, &signal, &error, is_final)
+            }
         }
+    }
+
+    /// Whether [`Self::on_response_body`] is to see all that was held back, not only what is new.
+    pub fn holds_response(&self) -> bool {
+        matches!(&self.state, State::Sent(trip) if trip.holds())
     }
 
     /// The attempt is over, however it ended. `client_gone`: the client went away first.
@@ -167,8 +179,8 @@ impl Attempt {
         self.state = State::Done;
     }
 
-    /// What becomes of an answer that is no success.
-    fn decide(&mut self, cx: &mut Cx<'_>, signal: &Signal, error: &[u8]) -> Flow {
+    /// What becomes of an answer that is no success. `is_final`: nothing can follow it.
+    fn decide(&mut self, cx: &mut Cx<'_>, signal: &Signal, error: &[u8], is_final: bool) -> Flow {
         let State::Sent(trip) = &mut self.state else { return Flow::Continue };
         trip.close();
         trip.failed(cx, signal);
@@ -179,14 +191,14 @@ impl Attempt {
         }
         // What the client gets if nothing better is found: the answer of this attempt.
         let mut next = trip.plan.clone();
-        let may_go_on = next.may_go_on(cx.runtime, cx.now);
+        let may_go_on = !is_final && next.may_go_on(cx.runtime, cx.now);
         if may_go_on && same_target(cx, &mut next, signal) {
             settle::moved(cx, &trip.plan, "key");
             next.attempts += 1;
             next.round_attempt = self.number + 1;
             cx.effects.push(Effect::SetFilterState(FILTER_STATE, next.encode()));
             cx.set_header(RETRY_HEADER, "1");
-            return Flow::Continue;
+            return self.leave(cx);
         }
         next.give_up_target();
         if may_go_on && cx.process_key.is_some() && routing::has_other_target(cx, &next) {
@@ -238,6 +250,14 @@ impl Attempt {
         cx.set_header(":status", "307");
         cx.set_header("location", location);
         cx.set_header(STATE_HEADER, plan.seal(key));
+        self.leave(cx)
+    }
+
+    /// Hands the answer to Envoy's router, which drops it for a retry or a redirect. Without its body:
+    /// Envoy 1.36 would send that to the client all the same.
+    fn leave(&mut self, cx: &mut Cx<'_>) -> Flow {
+        cx.set_body(Vec::new());
+        self.state = State::Done;
         Flow::Continue
     }
 
@@ -259,7 +279,11 @@ fn same_target(cx: &mut Cx<'_>, plan: &mut Plan, signal: &Signal) -> bool {
         }
         Verdict::ServerError => {
             plan.failures += 1;
-            plan.failures < FAILURES && routing::claim_again(cx, plan).is_ok()
+            // The same key only where there is nobody else: nothing was wrong with it.
+            plan.failures < FAILURES
+                && (routing::claim(cx, plan).is_ok()
+                    || !routing::has_other_target(cx, plan)
+                        && routing::claim_again(cx, plan).is_ok())
         }
         Verdict::Overloaded => {
             plan.failures += 1;

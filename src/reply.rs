@@ -149,8 +149,8 @@ impl Refusal {
             Verdict::OutOfQuota { .. } | Verdict::NoUsableKey => false,
         };
         if soon {
-            refusal.wait = Some(wait.unwrap_or(UNKNOWN_WAIT));
             let told = jittered(wait.unwrap_or(UNKNOWN_WAIT), random);
+            refusal.wait = Some(wait.map_or(told, |wait| wait.max(told)));
             refusal.headers.push(("retry-after", whole_seconds(told).to_string()));
             refusal.headers.push(("retry-after-ms", millis(told).to_string()));
             if refusal.status == 429 {
@@ -353,7 +353,9 @@ mod tests {
         let lack = Lack::Rest { reason: Reason::RateLimited, hinted: true };
         let (_, body, headers) = reply(lack, Some(12));
         assert_eq!(body["error"]["type"], "rate_limit_error");
-        assert_eq!(body["error"]["retry_after_ms"], 12_000);
+        let milliseconds = body["error"]["retry_after_ms"].as_u64().unwrap();
+        assert!((12_000..=13_200).contains(&milliseconds));
+        assert_eq!(header(&headers, "retry-after-ms").unwrap(), milliseconds.to_string());
         let seconds = header(&headers, "retry-after").unwrap();
         assert_eq!(header(&headers, "ratelimit").unwrap(), format!("\"keys\";r=0;t={seconds}"));
         assert_eq!(header(&headers, "ratelimit-policy").unwrap(), "\"keys\";q=2;w=60");

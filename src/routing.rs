@@ -42,6 +42,15 @@ impl Plan {
         self.attempts < runtime.failover.max_attempts && now < self.deadline
     }
 
+    /// Turns to a target; what was tried with another one does not count there.
+    fn enter(&mut self, target: u32) {
+        if target != self.target {
+            self.target = target;
+            self.tried.clear();
+            self.failures = 0;
+        }
+    }
+
     /// Done with the target of this round.
     pub fn give_up_target(&mut self) {
         if !self.done.contains(&self.target) {
@@ -54,21 +63,28 @@ impl Plan {
 /// order of preference.
 pub fn advance(cx: &mut Cx<'_>, plan: &mut Plan) -> Result<(), Shortage> {
     let mut shortage = Shortage::default();
-    let targets = target_count(cx.runtime, plan);
-    for target in 0..targets {
-        if plan.done.contains(&target) {
-            continue;
-        }
-        if target != plan.target {
-            plan.target = target;
-            plan.tried.clear();
-            plan.failures = 0;
-        }
-        // After a broken connection the same key may be used again: nothing was wrong with it.
-        let claimed = if plan.failures > 0 { claim_again(cx, plan) } else { claim(cx, plan) };
-        match claimed {
+    let (here, failures) = (plan.target, plan.failures);
+    for target in (0..target_count(cx.runtime, plan))
+        .filter(|target| !plan.done.contains(target))
+        .collect::<Vec<_>>()
+    {
+        let tried = plan.tried.clone();
+        plan.enter(target);
+        match claim(cx, plan) {
             Ok(()) => return Ok(()),
             Err(lack) => shortage.merge(&lack),
+        }
+        if target == here {
+            plan.tried = tried;
+        }
+    }
+    // After a broken connection the same key may be used again: nothing was wrong with it.
+    if failures > 0 && !plan.done.contains(&here) {
+        plan.enter(here);
+        plan.failures = failures;
+        plan.tried.clear();
+        if claim(cx, plan).is_ok() {
+            return Ok(());
         }
     }
     for done in &plan.done {

@@ -170,6 +170,11 @@ impl Standalone {
         }
     }
 
+    /// Whether [`Self::on_response_body`] is to see all that was held back, not only what is new.
+    pub fn holds_response(&self) -> bool {
+        matches!(&self.state, State::Sent(trip) if trip.holds())
+    }
+
     /// The request is over, however it ended.
     pub fn on_done(&mut self, cx: &mut Cx<'_>, client_gone: bool) {
         match &mut self.state {

@@ -147,7 +147,7 @@ impl Trip {
     pub fn feed(&mut self, cx: &mut Cx<'_>, body: &[u8], end_of_stream: bool) -> Progress {
         match &mut self.phase {
             Phase::Waiting | Phase::Over => Progress::Flowing,
-            Phase::ErrorBody if !end_of_stream && body.len() < MAX_ERROR => Progress::Held,
+            Phase::ErrorBody if !end_of_stream && !self.is_whole(body) => Progress::Held,
             Phase::ErrorBody => Progress::Refused(self.classify(cx, body), body.to_vec()),
             Phase::Answer(answer) => {
                 let was_held = answer.is_held();
@@ -169,6 +169,22 @@ impl Trip {
                 }
             }
         }
+    }
+
+    /// Whether [`Self::feed`] is to see all that was held back, not only what is new.
+    pub fn holds(&self) -> bool {
+        match &self.phase {
+            Phase::ErrorBody => true,
+            Phase::Answer(answer) => answer.is_held(),
+            Phase::Waiting | Phase::Over => false,
+        }
+    }
+
+    /// Whether an error body has all come, before its end is announced: the sooner the request moves on.
+    fn is_whole(&self, body: &[u8]) -> bool {
+        let length = self.headers.text("content-length").and_then(|l| l.parse::<usize>().ok());
+        let json = |body| serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok();
+        body.len() >= MAX_ERROR || length.map_or_else(|| json(body), |length| length <= body.len())
     }
 
     /// Whether [`Self::feed`] has any use for more of the answer.

@@ -161,6 +161,22 @@ impl HttpContext for Http {
         })
     }
 
+    /// Trailers end the body.
+    fn on_http_request_trailers(&mut self, _: usize) -> Action {
+        let size = abi::body(Message::Request, usize::MAX).len();
+        self.on_http_request_body(size, true)
+    }
+
+    fn on_http_response_trailers(&mut self, _: usize) -> Action {
+        let holds = match &self.exchange {
+            Exchange::Gateway(_) => false,
+            Exchange::Attempt(attempt) => attempt.holds_response(),
+            Exchange::Standalone(standalone) => standalone.holds_response(),
+        };
+        let size = if holds { abi::body(Message::Response, usize::MAX).len() } else { 0 };
+        self.on_http_response_body(size, true)
+    }
+
     fn on_http_response_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
         let headers = abi::headers(Message::Response);
         self.run(Message::Response, 0, |exchange, cx| match exchange {
@@ -192,6 +208,18 @@ impl HttpContext for Http {
     }
 }
 
+/// Envoy before 1.37; unknown versions count as newer.
+fn is_before_1_37() -> bool {
+    let number = |part| {
+        let path = ["xds", "node", "user_agent_build_version", "version", part];
+        abi::property(&path).and_then(|n| n.try_into().ok().map(u64::from_le_bytes))
+    };
+    thread_local! {
+        static OLD: bool = number("major_number") == Some(1) && number("minor_number").is_some_and(|n| n < 37);
+    }
+    OLD.with(|old| *old)
+}
+
 fn attempt_head(
     attempt: &mut Attempt,
     cx: &mut Cx<'_>,
@@ -213,6 +241,7 @@ fn attempt_head(
         provider: provider.as_deref(),
         replan,
         attempt: number.unwrap_or(1),
+        ends_are_final: is_before_1_37(),
     };
     attempt.on_request_headers(cx, headers, &host, end_of_stream)
 }
