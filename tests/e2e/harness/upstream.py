@@ -13,6 +13,7 @@ import json
 import socket
 import struct
 import threading
+import time
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
@@ -78,6 +79,9 @@ class Seen:
     body: bytes = b""
     protocol: str = "1.1"
     order: int = field(default_factory=lambda: next(_ORDER))
+    arrived: float = field(default_factory=time.monotonic)
+    reply: "Reply | None" = None
+    replied: float = float("inf")  # when the reply was decided
     aborted: bool = False  # the gateway went away before the reply was complete
 
     def header(self, name: str) -> str | None:
@@ -158,6 +162,11 @@ class Upstream:
 
     async def _reply_to(self, seen: Seen) -> Reply:
         self._remember(seen)
+        seen.reply = await self._choose(seen)
+        seen.replied = time.monotonic()
+        return seen.reply
+
+    async def _choose(self, seen: Seen) -> Reply:
         script = self._scripts.get(seen.key or "")
         if script:
             return script.popleft()
