@@ -24,20 +24,20 @@ def imports(module: bytes) -> Iterator[str]:
     at = 8
     while at < len(module):
         section = module[at]
-        size, at = _number(module, at + 1)
+        size, at = number(module, at + 1)
         if section == IMPORT_SECTION:
-            count, cursor = _number(module, at)
+            count, cursor = number(module, at)
             for _ in range(count):
-                space, cursor = _name(module, cursor)
-                name, cursor = _name(module, cursor)
+                space, cursor = name(module, cursor)
+                function, cursor = name(module, cursor)
                 if module[cursor] != 0:
-                    raise ValueError(f"{space}.{name} is not a function")
-                _, cursor = _number(module, cursor + 1)
-                yield f"{space}.{name}"
+                    raise ValueError(f"{space}.{function} is not a function")
+                _, cursor = number(module, cursor + 1)
+                yield f"{space}.{function}"
         at += size
 
 
-def _number(module: bytes, at: int) -> tuple[int, int]:
+def number(module: bytes, at: int) -> tuple[int, int]:
     """An unsigned LEB128 number and where it ends."""
     value = shift = 0
     while True:
@@ -49,8 +49,8 @@ def _number(module: bytes, at: int) -> tuple[int, int]:
             return value, at
 
 
-def _name(module: bytes, at: int) -> tuple[str, int]:
-    length, at = _number(module, at)
+def name(module: bytes, at: int) -> tuple[str, int]:
+    length, at = number(module, at)
     return module[at : at + length].decode(), at + length
 
 
@@ -58,9 +58,9 @@ def main() -> int:
     path = Path(sys.argv[1])
     module = path.read_bytes()
     found = sorted(imports(module))
-    refused = [name for name in found if not any(re.fullmatch(pattern, name) for pattern in ALLOWED)]
-    for name in refused:
-        print(f"{path}: imports {name}, which Envoy 1.36 does not offer", file=sys.stderr)
+    refused = [item for item in found if not any(re.fullmatch(pattern, item) for pattern in ALLOWED)]
+    for item in refused:
+        print(f"{path}: imports {item}, which Envoy 1.36 does not offer", file=sys.stderr)
     if len(module) > LARGEST:
         print(f"{path}: {len(module)} bytes, more than {LARGEST}", file=sys.stderr)
     print(f"{path}: {len(found)} imports, {len(module)} bytes")

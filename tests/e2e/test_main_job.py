@@ -1,4 +1,4 @@
-"""The main job against an independent mock: no client sees an exhausted key while another can answer; then an exact hint."""
+"""The main job against an independent mock: no client sees an exhausted key while another can answer."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor

@@ -81,7 +81,8 @@ def test_the_longest_prefix_wins(start):
 def test_a_body_is_patched_not_rewritten(start):
     gateway = start(TWO)
     odd = (
-        b'{ "seed":12345678901234567890, "temperature" : 1e2,\n "messages":[{"role":"user","content":"\\u00e9\xc3\xa9"}],'
+        b'{ "seed":12345678901234567890, "temperature" : 1e2,\n'
+        b' "messages":[{"role":"user","content":"\\u00e9\xc3\xa9"}],'
         b'"model" : "fast" , "x_unknown": {"b":1,"a":[0.10,-0.0]} }'
     )
     assert gateway.client.post("/v1/chat/completions", odd).status == 200
@@ -213,9 +214,7 @@ def test_metrics_carry_labels(start):
     gateway = start(TWO)
     gateway.on("openai/a", replies.rate_limited(40))
     assert gateway.chat().status == 200
-    samples = [
-        line for line in gateway.envoy.prometheus().splitlines() if "keyward" in line and "wasmcustom" not in line
-    ]
+    samples = [line for line in gateway.envoy.prometheus().splitlines() if "keyward" in line and "wasmcustom" not in line]
     ours = [line for line in samples if not line.startswith("#") and 'provider="openai"' in line]
     assert [line for line in ours if 'key="a"' in line], samples
     assert [line for line in ours if "rate_limited" in line], samples

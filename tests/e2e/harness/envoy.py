@@ -31,6 +31,7 @@ class Envoy:
         environment: dict[str, str] | None = None,
         concurrency: int = 1,
         version: str = CURRENT,
+        arguments: tuple[str, ...] = (),
     ):
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
@@ -44,9 +45,9 @@ class Envoy:
             *("--admin-address-path", str(address_path)),
             *("--concurrency", str(concurrency)),
             *("--drain-time-s", "1"),
-            *("--parent-shutdown-time-s", "2"),
             *("--log-level", "info"),
             "--use-dynamic-base-id",
+            *arguments,
         ]
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(

@@ -36,9 +36,13 @@ class Setup:
     http2: bool = False
     refused: tuple[str, ...] = ()
     """Providers whose port refuses connections."""
+    elsewhere: dict[str, Endpoint] = field(default_factory=dict)
+    """Providers that are not scripted, and where they are."""
     as_json: bool = False
     concurrency: int = 1
     version: str = CURRENT
+    arguments: tuple[str, ...] = ()
+    """More of Envoy's command line."""
     change: Callable[[dict], None] | None = None
     """A last change of Envoy's configuration."""
 
@@ -80,8 +84,7 @@ class Gateway:
         self.setup = setup
         self.secrets = setup.secrets()
         self.upstreams = {
-            provider: Upstream(provider, self._secrets_of(provider), replies.answer, setup.http2)
-            for provider in setup.providers
+            provider: Upstream(provider, self._secrets_of(provider), replies.answer, setup.http2) for provider in setup.providers
         }
         self._refusing = {name: _refusing_port() for name in setup.refused}
         environment = setup.environment()
@@ -92,7 +95,7 @@ class Gateway:
         if setup.change:
             setup.change(self.bootstrap)
         try:
-            self.envoy = Envoy(self.bootstrap, folder, environment, setup.concurrency, setup.version)
+            self.envoy = Envoy(self.bootstrap, folder, environment, setup.concurrency, setup.version, setup.arguments)
         except BaseException:
             self._close_upstreams()
             raise
@@ -102,7 +105,7 @@ class Gateway:
     def endpoints(self) -> dict[str, Endpoint]:
         ports = {name: upstream.port for name, upstream in self.upstreams.items()}
         ports |= {name: reserved.getsockname()[1] for name, reserved in self._refusing.items()}
-        return {name: Endpoint(port, self.setup.http2) for name, port in ports.items()}
+        return {name: Endpoint(port, self.setup.http2) for name, port in ports.items()} | self.setup.elsewhere
 
     def stop(self, trap_expected: bool = False):
         try:

@@ -89,6 +89,10 @@ def stream_events(usage: bool = True, words: Iterable[str] = ("Grüße", ", 世�
     return [*events, event("[DONE]")]
 
 
+HIDDEN_USAGE = b"".join(stream_events()[:-2] + stream_events()[-1:])
+"""What a client that did not ask for usage gets to see of a stream that has it."""
+
+
 def stream(
     usage: bool = True, pieces: Iterable[bytes | Gate | Fault] | None = None, headers: Iterable[tuple[str, str]] = ()
 ) -> Reply:

@@ -11,6 +11,7 @@ import asyncio
 import itertools
 import json
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -59,6 +60,8 @@ class Reply:
     pieces: tuple[bytes | Gate | Fault, ...] = ()
     framing: str = "length"  # length | chunked
     informational: tuple[int, ...] = ()
+    pace: float = 0.0
+    """Seconds between pieces, so that the kernel does not deliver two as one."""
 
     @property
     def body(self) -> bytes:
@@ -103,11 +106,12 @@ Answerer = Callable[[Seen], "Reply | Awaitable[Reply]"]
 class Upstream:
     """Listens on a loopback port from construction to `stop`."""
 
-    def __init__(self, name: str, keys: list[str], default: Answerer, http2: bool = False):
+    def __init__(self, name: str, keys: list[str], default: Answerer, http2: bool = False, tls: ssl.SSLContext | None = None):
         self.name = name
         self.keys = keys
         self.default = default
         self.http2 = http2
+        self.tls = tls
         self.requests: list[Seen] = []
         self._scripts: dict[str, deque[Reply]] = defaultdict(deque)
         self._always: dict[str, Answerer] = {}
@@ -140,7 +144,7 @@ class Upstream:
     def _run(self):
         asyncio.set_event_loop(self._loop)
         serve = self._serve_http2 if self.http2 else self._serve_http1
-        self._server = self._loop.run_until_complete(asyncio.start_server(serve, sock=self._socket, limit=1 << 26))
+        self._server = self._loop.run_until_complete(asyncio.start_server(serve, sock=self._socket, limit=1 << 26, ssl=self.tls))
         self._loop.run_forever()
 
     async def _shut_down(self):
@@ -241,6 +245,7 @@ async def _write_http1(reply: Reply, writer: asyncio.StreamWriter) -> bool:
         else:
             writer.write(b"%x\r\n%s\r\n" % (len(piece), piece) if reply.framing == "chunked" else piece)
             await writer.drain()
+            await asyncio.sleep(reply.pace)
     if reply.framing == "chunked":
         writer.write(b"0\r\n\r\n")
         await writer.drain()
@@ -309,6 +314,7 @@ class _Http2Connection:
                     return self.writer.close()
                 else:
                     await self.send(stream, piece)
+                    await asyncio.sleep(reply.pace)
             self.h2.end_stream(stream)
             await self.flush()
         del self.answering[stream]
