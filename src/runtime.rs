@@ -4,8 +4,17 @@
 //! afterwards. Keys, providers and models are indices into it, so nothing on the way of a request looks
 //! up a name twice.
 
+mod compile;
+
 use core::time::Duration;
 
+use deserr::{Deserr, ValuePointerRef};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+pub use self::compile::load;
+use crate::config::error::Errors;
+use crate::config::values::Whole;
 use crate::limit::Limit;
 use crate::provider::Kind;
 use crate::time::UnixTime;
@@ -32,6 +41,9 @@ pub struct Runtime {
     pub sticky: Option<String>,
     /// Largest request body in bytes; a larger one is refused with 413 before it is read.
     pub max_body: u64,
+    /// What is not wrong but hardly meant, a sentence each: a pool or provider that nothing uses, one
+    /// secret under two ids.
+    pub warnings: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -101,6 +113,12 @@ pub enum Secret {
     Header(String),
 }
 
+impl Secret {
+    pub const fn is_by_header(&self) -> bool {
+        matches!(self, Self::Header(_))
+    }
+}
+
 impl core::fmt::Debug for Secret {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
@@ -114,40 +132,104 @@ impl core::fmt::Debug for Secret {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyDigest(pub [u8; 32]);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+impl KeyDigest {
+    pub fn of(key: &[u8]) -> Self {
+        Self(Sha256::digest(key).into())
+    }
+
+    /// In constant time.
+    pub fn matches(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+/// First eight bytes of the SHA-256 of a secret: tells one secret from another, not what it is.
+pub fn fingerprint(secret: &[u8]) -> u64 {
+    let digest = Sha256::digest(secret);
+    digest.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserr)]
+#[deserr(error = Errors, rename_all = lowercase)]
 pub enum Select {
     /// Most rest of own limits and reported remaining counts.
     #[default]
     Headroom,
     /// At random in proportion to the weights.
     Weighted,
+    #[deserr(rename = "round_robin")]
     RoundRobin,
     /// Fewest requests lately, in proportion to the weights.
+    #[deserr(rename = "least_used")]
     LeastUsed,
 }
 
 /// How long a key or provider rests where the provider gives no hint, and at the most where it does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserr)]
+#[deserr(error = Errors, deny_unknown_fields, validate = Rest::in_order -> Errors)]
 pub struct Rest {
+    /// First back-off after a rate limit without a hint.
+    #[deserr(default = Rest::default().default)]
     pub default: Duration,
+    /// Longest back-off, and what a hint is capped to.
+    #[deserr(default = Rest::default().max)]
     pub max: Duration,
+    /// After the provider refused the key.
+    #[deserr(default = Rest::default().rejected)]
     pub rejected: Duration,
+    #[deserr(default = Rest::default().out_of_quota)]
     pub out_of_quota: Duration,
+    /// Of the provider, not of a key.
+    #[deserr(default = Rest::default().overloaded)]
     pub overloaded: Duration,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+impl Rest {
+    fn in_order(self, location: ValuePointerRef<'_>) -> Result<Self, Errors> {
+        if self.default <= self.max {
+            return Ok(self);
+        }
+        let message = format!("shorter than rest.default, {:?}", self.default);
+        Err(Errors::one(location.push_key("max"), message))
+    }
+}
+
+impl Default for Rest {
+    fn default() -> Self {
+        const HOUR: u64 = 60 * 60;
+        Self {
+            default: Duration::from_secs(30),
+            max: Duration::from_secs(HOUR),
+            rejected: Duration::from_secs(24 * HOUR),
+            out_of_quota: Duration::from_secs(HOUR),
+            overloaded: Duration::from_secs(5),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserr)]
+#[deserr(error = Errors, deny_unknown_fields)]
 pub struct Failover {
     /// Attempts of one request, the first included.
+    #[deserr(default = Failover::default().max_attempts, from(Whole<1, 32>) = Whole::to_u32)]
     pub max_attempts: u32,
     /// Until the first event of an attempt's answer; `None`: no bound.
+    #[deserr(default)]
     pub per_try_timeout: Option<Duration>,
     /// No attempt starts later than this after the request.
+    #[deserr(default = Failover::default().budget)]
     pub budget: Duration,
 }
 
+impl Default for Failover {
+    fn default() -> Self {
+        Self { max_attempts: 8, per_try_timeout: None, budget: Duration::from_secs(60) }
+    }
+}
+
 /// What the `standalone` stage may do; the other stages always see the body first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserr)]
+#[deserr(error = Errors, rename_all = lowercase)]
 pub enum Mode {
     /// Decides when the headers arrive: works without `allow_on_headers_stop_iteration`.
     #[default]

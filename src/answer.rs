@@ -1,0 +1,239 @@
+//! The answer of a provider on its way to the client: held until it is known to be one, then observed.
+
+use crate::effect::{Cx, Effect};
+use crate::endpoint::Endpoint;
+use crate::headers::Headers;
+use crate::observe::{Class, JsonObserver, Outcome, Output, StreamObserver};
+use crate::sse::write_event;
+use crate::time::UnixTime;
+use crate::usage::Usage;
+
+/// Longest error body in bytes that is read; the rest says nothing more.
+pub const MAX_ERROR: usize = 64 * 1024;
+
+/// How long a stream that only sends preamble is held: keep-alive comments must reach the client before
+/// it gives up.
+const HELD_MS: u64 = 10_000;
+
+/// An answer with a good status.
+#[derive(Debug)]
+pub struct Answer {
+    kind: Kind,
+    /// Headers are still held; the host then hands over all of the body that has come so far.
+    held: bool,
+    since: UnixTime,
+    /// Bytes of the held body that were observed already.
+    observed: usize,
+    /// What goes to the client in place of the held body.
+    out: Vec<u8>,
+    changed: bool,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Stream(StreamObserver, Endpoint),
+    Json(JsonObserver),
+}
+
+/// What is known after a chunk.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Too early to say.
+    Held,
+    /// It is an answer: let it go on.
+    Pass,
+    /// It is an error in the clothes of an answer; its JSON.
+    Failed(Vec<u8>),
+}
+
+impl Answer {
+    /// `hold`: nothing of it goes on before it is known to be an answer.
+    pub fn new(
+        headers: &Headers,
+        endpoint: Endpoint,
+        hide_usage: bool,
+        hold: bool,
+        now: UnixTime,
+    ) -> Self {
+        let content_type = headers.text("content-type").unwrap_or_default();
+        let kind = if content_type.starts_with("text/event-stream") {
+            Kind::Stream(StreamObserver::new(hide_usage), endpoint)
+        } else {
+            Kind::Json(JsonObserver::new())
+        };
+        Self { kind, held: hold, since: now, observed: 0, out: Vec::new(), changed: false }
+    }
+
+    /// Whether bytes of the body may be taken out or added.
+    pub fn may_change(&self) -> bool {
+        matches!(self.kind, Kind::Stream(..))
+    }
+
+    pub fn is_held(&self) -> bool {
+        self.held
+    }
+
+    /// Takes what the host has: all of it while held, then chunk by chunk. Replaces the chunk where
+    /// the client is to get something else.
+    pub fn feed(&mut self, cx: &mut Cx<'_>, body: &[u8], end_of_stream: bool) -> Step {
+        if !self.held {
+            let (out, changed) = self.observe(body, end_of_stream);
+            if changed {
+                cx.set_body(out);
+            }
+            return Step::Pass;
+        }
+        let news = body.get(self.observed..).unwrap_or_default();
+        self.observed = body.len();
+        let (out, changed) = self.observe(news, end_of_stream);
+        self.out.extend_from_slice(&out);
+        self.changed |= changed;
+        match self.opening(body, end_of_stream, cx.now) {
+            Step::Held => Step::Held,
+            Step::Pass => {
+                self.held = false;
+                let out = core::mem::take(&mut self.out);
+                if self.changed {
+                    cx.effects.push(Effect::SetBody(out));
+                }
+                Step::Pass
+            }
+            failed @ Step::Failed(_) => failed,
+        }
+    }
+
+    pub fn usage(&self) -> Option<Usage> {
+        match &self.kind {
+            Kind::Stream(observer, _) => observer.usage(),
+            Kind::Json(observer) => observer.usage(),
+        }
+    }
+
+    /// Whether a stream ended without being complete; `None` where that cannot be told.
+    pub fn outcome(&self) -> Outcome {
+        match &self.kind {
+            Kind::Stream(observer, _) => observer.outcome(),
+            Kind::Json(_) => Outcome::Unknown,
+        }
+    }
+
+    fn opening(&self, body: &[u8], end_of_stream: bool, now: UnixTime) -> Step {
+        match &self.kind {
+            Kind::Stream(observer, _) => match observer.opening() {
+                Some(Class::Error) => Step::Failed(observer.error().unwrap_or(b"null").to_vec()),
+                Some(_) => Step::Pass,
+                // An end before any event is no answer either.
+                None if end_of_stream && observer.outcome() == Outcome::Open => {
+                    Step::Failed(b"null".to_vec())
+                }
+                None if end_of_stream || now.0.saturating_sub(self.since.0) >= HELD_MS => {
+                    Step::Pass
+                }
+                None if observer.outcome() == Outcome::Unknown => Step::Pass,
+                None => Step::Held,
+            },
+            Kind::Json(observer) => match opens_with_error(body) {
+                Some(false) => Step::Pass,
+                None if !end_of_stream => Step::Held,
+                None => Step::Pass,
+                Some(true) => match observer.error() {
+                    Some(error) => Step::Failed(error.to_vec()),
+                    None if end_of_stream || body.len() > MAX_ERROR => Step::Pass,
+                    None => Step::Held,
+                },
+            },
+        }
+    }
+
+    /// The bytes for the client and whether they differ from `chunk`.
+    fn observe(&mut self, chunk: &[u8], end_of_stream: bool) -> (Vec<u8>, bool) {
+        match &mut self.kind {
+            Kind::Json(observer) => {
+                observer.feed(chunk);
+                // Never changed: nothing to copy.
+                (Vec::new(), false)
+            }
+            Kind::Stream(observer, endpoint) => {
+                let output = observer.feed(chunk, end_of_stream);
+                let truncated = end_of_stream && observer.outcome() == Outcome::Open;
+                let copy = self.held || truncated;
+                let (mut out, mut changed) = match output {
+                    Output::Unchanged if copy => (chunk.to_vec(), false),
+                    Output::Unchanged => (Vec::new(), false),
+                    Output::Replace(out) => (out, true),
+                };
+                if truncated && observer.opening().is_some() {
+                    changed = true;
+                    cut_event(*endpoint, &mut out);
+                }
+                (out, changed)
+            }
+        }
+    }
+}
+
+/// Whether a JSON document's first member is a real `error`; `None`: too little has come to tell.
+fn opens_with_error(body: &[u8]) -> Option<bool> {
+    let body = body.trim_ascii_start();
+    let Some((first, rest)) = body.split_first() else { return None };
+    if *first != b'{' {
+        return Some(false);
+    }
+    let rest = rest.trim_ascii_start();
+    let (name, after) = rest.split_at_checked(ERROR.len()).unwrap_or((rest, &[]));
+    if name != ERROR {
+        return if ERROR.starts_with(name) { None } else { Some(false) };
+    }
+    let value = after.trim_ascii_start().strip_prefix(b":").map(<[u8]>::trim_ascii_start);
+    match value.and_then(<[u8]>::first) {
+        Some(b'n') => Some(false),
+        Some(_) => Some(true),
+        None => None,
+    }
+}
+
+const ERROR: &[u8] = b"\"error\"";
+
+/// The terminal event of a stream that its provider ended too early: a cut must not look like an end.
+fn cut_event(endpoint: Endpoint, out: &mut Vec<u8>) {
+    const MESSAGE: &str = "The provider ended the stream before the answer was complete.";
+    if !out.is_empty() && !out.ends_with(b"\n\n") {
+        out.extend_from_slice(b"\n\n");
+    }
+    let error = serde_json::json!({
+        "message": MESSAGE, "type": "server_error", "code": "stream_truncated", "param": null,
+    });
+    match endpoint {
+        Endpoint::Responses => {
+            let data = serde_json::json!({
+                "type": "error", "code": "stream_truncated", "message": MESSAGE, "param": null,
+            });
+            write_event(Some("error"), &data.to_string(), out);
+        }
+        _ => write_event(None, &serde_json::json!({ "error": error }).to_string(), out),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_as_first_member_is_told_from_an_answer() {
+        for (body, expected) in [
+            (r#"{"error":{"message":"m"}}"#, Some(true)),
+            (" \n{ \"error\" : {", Some(true)),
+            (r#"{"error":"overloaded"}"#, Some(true)),
+            (r#"{"error":null,"id":1}"#, Some(false)),
+            (r#"{"id":"chatcmpl-1","error":{}}"#, Some(false)),
+            (r#"[1]"#, Some(false)),
+            ("plain", Some(false)),
+            ("", None),
+            ("{", None),
+            (r#"{"err"#, None),
+            (r#"{"error":"#, None),
+        ] {
+            assert_eq!(opens_with_error(body.as_bytes()), expected, "{body}");
+        }
+    }
+}

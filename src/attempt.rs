@@ -1,0 +1,318 @@
+//! The `attempt` stage: once per attempt, after Envoy has chosen the endpoint.
+//!
+//! Puts the key in, and decides on the answer: success, the client's fault, or a reason to try again with
+//! another key (Envoy's retry) or another provider (an internal redirect back to the `gateway` stage).
+//! Answer headers are held until the first event, so nothing has reached the client while that is open.
+
+use core::time::Duration;
+
+use crate::effect::{Cx, Effect, Flow};
+use crate::gateway::{ANSWERED_HEADER, RETRY_HEADER};
+use crate::headers::Headers;
+use crate::intake;
+use crate::keys::{self, Claim};
+use crate::plan::{FILTER_STATE, Plan, STATE_HEADER};
+use crate::reply::{Refusal, Reply};
+use crate::routing;
+use crate::runtime::Runtime;
+use crate::settle;
+use crate::signal::{Signal, Verdict};
+use crate::time::UnixTime;
+use crate::trip::{Progress, Trip};
+use crate::upstream;
+
+/// What the host knows of an attempt besides its headers.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Host<'a> {
+    /// Filter state of the gateway stage.
+    pub plan: Option<&'a [u8]>,
+    /// Endpoint metadata `keyward.provider`.
+    pub provider: Option<&'a str>,
+    /// Endpoint metadata `keyward.replan`: the endpoint stands in for a provider that cannot be reached.
+    pub replan: bool,
+    /// Envoy's number of the attempt in this round, from 1.
+    pub attempt: u32,
+}
+
+/// One attempt.
+#[derive(Debug, Default)]
+pub struct Attempt {
+    state: State,
+    number: u32,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    Start,
+    /// On its way to the endpoint that answers in a provider's stead.
+    Replan(Box<Plan>),
+    Sent(Box<Trip>),
+    Done,
+}
+
+/// An overloaded provider with no alternative is asked once more if it is back within this.
+const SHORT_WAIT: Duration = Duration::from_secs(2);
+
+/// Server errors and broken connections of one request at one target: the first is tried once more.
+const FAILURES: u32 = 2;
+
+impl Attempt {
+    pub fn on_request_headers(
+        &mut self,
+        cx: &mut Cx<'_>,
+        headers: &Headers,
+        host: &Host<'_>,
+        end_of_stream: bool,
+    ) -> Flow {
+        self.number = host.attempt;
+        let Some(mut plan) = host.plan.and_then(Plan::decode) else {
+            let message =
+                "Keyward's attempt stage got a request that its gateway stage has not seen.";
+            return self.reply(cx, Refusal::server(500, "internal_error", message));
+        };
+        let missed = plan.missed(host.attempt);
+        if host.replan {
+            upstream::strip(cx, headers);
+            self.state = State::Replan(Box::new(plan));
+            return Flow::Continue;
+        }
+        if missed && plan.failures >= FAILURES {
+            return self.reply(cx, unreachable(&plan));
+        }
+        let moved = host.provider.is_some_and(|name| plan.move_to(cx, name));
+        if missed || moved {
+            if let Err(shortage) = routing::claim_again(cx, &mut plan) {
+                let refusal = routing::refusal(cx, &plan, &shortage);
+                return self.reply(cx, refusal);
+            }
+            cx.effects.push(Effect::SetFilterState(FILTER_STATE, plan.encode()));
+        }
+        if plan.not_before > cx.now {
+            cx.effects.push(Effect::Wait(plan.not_before));
+        }
+        match Trip::start(cx, headers, plan) {
+            Ok(trip) => {
+                let holds = trip.patches_body && !end_of_stream;
+                self.state = State::Sent(Box::new(trip));
+                if holds { Flow::Pause } else { Flow::Continue }
+            }
+            Err(refusal) => self.reply(cx, refusal),
+        }
+    }
+
+    /// Whether [`Self::on_request_body`] needs the bytes.
+    pub fn wants_request_body(&self, end_of_stream: bool) -> bool {
+        matches!(&self.state, State::Sent(trip) if end_of_stream && trip.patches_body)
+    }
+
+    /// `body` is all that has come so far.
+    pub fn on_request_body(&mut self, cx: &mut Cx<'_>, body: &[u8], end_of_stream: bool) -> Flow {
+        let State::Sent(trip) = &self.state else { return Flow::Continue };
+        if !trip.patches_body {
+            return Flow::Continue;
+        }
+        if !end_of_stream {
+            return Flow::Pause;
+        }
+        let Some(patched) = trip.patched(cx.runtime, body) else {
+            let message = "The request body was changed behind Keyward's gateway stage.";
+            return self.reply(cx, Refusal::server(500, "internal_error", message));
+        };
+        cx.set_header("content-length", patched.len().to_string());
+        cx.set_body(patched);
+        Flow::Continue
+    }
+
+    pub fn on_response_headers(
+        &mut self,
+        cx: &mut Cx<'_>,
+        headers: &Headers,
+        end_of_stream: bool,
+    ) -> Flow {
+        match &mut self.state {
+            State::Start | State::Done => Flow::Continue,
+            State::Replan(_) => self.replan(cx),
+            State::Sent(trip) => {
+                trip.answered(headers, true, cx.now);
+                if end_of_stream { self.on_response_body(cx, &[], true) } else { Flow::Pause }
+            }
+        }
+    }
+
+    /// Whether [`Self::on_response_body`] needs the bytes.
+    pub fn wants_response_body(&self) -> bool {
+        matches!(&self.state, State::Sent(trip) if trip.wants_body())
+    }
+
+    /// `body` is all that was held back, or else the chunk that has come.
+    pub fn on_response_body(&mut self, cx: &mut Cx<'_>, body: &[u8], end_of_stream: bool) -> Flow {
+        let State::Sent(trip) = &mut self.state else { return Flow::Continue };
+        match trip.feed(cx, body, end_of_stream) {
+            Progress::Held => Flow::Pause,
+            Progress::Flowing => Flow::Continue,
+            Progress::Opened => {
+                trip.pass(cx);
+                Flow::Continue
+            }
+            Progress::Refused(signal, error) => self.decide(cx, &signal, &error),
+        }
+    }
+
+    /// The attempt is over, however it ended. `client_gone`: the client went away first.
+    pub fn on_done(&mut self, cx: &mut Cx<'_>, client_gone: bool) {
+        if let State::Sent(trip) = &mut self.state {
+            trip.done(cx, client_gone);
+        }
+        self.state = State::Done;
+    }
+
+    /// What becomes of an answer that is no success.
+    fn decide(&mut self, cx: &mut Cx<'_>, signal: &Signal, error: &[u8]) -> Flow {
+        let State::Sent(trip) = &mut self.state else { return Flow::Continue };
+        trip.close();
+        trip.failed(cx, signal);
+        trip.give_back(cx);
+        if matches!(signal.verdict, Verdict::Success | Verdict::ClientFault) {
+            trip.pass(cx);
+            return Flow::Continue;
+        }
+        // What the client gets if nothing better is found: the answer of this attempt.
+        let mut next = trip.plan.clone();
+        let may_go_on = next.may_go_on(cx.runtime, cx.now);
+        if may_go_on && same_target(cx, &mut next, signal) {
+            settle::moved(cx, &trip.plan, "key");
+            next.attempts += 1;
+            next.round_attempt = self.number + 1;
+            cx.effects.push(Effect::SetFilterState(FILTER_STATE, next.encode()));
+            cx.set_header(RETRY_HEADER, "1");
+            return Flow::Continue;
+        }
+        next.give_up_target();
+        if may_go_on && cx.process_key.is_some() && routing::has_other_target(cx, &next) {
+            settle::moved(cx, &trip.plan, "provider");
+            return self.redirect(cx, next);
+        }
+        match trip.refusal(cx, signal, error) {
+            Some(refusal) => self.reply(cx, refusal),
+            None => {
+                trip.pass(cx);
+                Flow::Continue
+            }
+        }
+    }
+
+    /// An endpoint has answered in the stead of a provider that cannot be reached.
+    fn replan(&mut self, cx: &mut Cx<'_>) -> Flow {
+        let State::Replan(plan) = &self.state else { return Flow::Continue };
+        let mut plan = plan.as_ref().clone();
+        if let Some(claim) = plan.claim.take() {
+            // It was claimed for the attempt that came here instead.
+            keys::release(cx.shared, cx.runtime, claim, cx.now);
+            plan.attempts = plan.attempts.saturating_sub(1);
+            plan.tried.pop();
+            if self.number == 1 {
+                // Envoy knew of no healthy endpoint and did not even try.
+                plan.failures = FAILURES;
+            }
+        }
+        if plan.failures >= FAILURES {
+            plan.give_up_target();
+        }
+        let here = !plan.done.contains(&plan.target);
+        let onward = here || routing::has_other_target(cx, &plan);
+        if onward && plan.may_go_on(cx.runtime, cx.now) && cx.process_key.is_some() {
+            settle::moved(cx, &plan, "provider");
+            return self.redirect(cx, plan);
+        }
+        let refusal = unreachable(&plan);
+        self.reply(cx, refusal)
+    }
+
+    /// Another provider: Envoy runs the gateway stage again, for the same request.
+    fn redirect(&mut self, cx: &mut Cx<'_>, mut plan: Plan) -> Flow {
+        plan.claim = None;
+        plan.not_before = UnixTime(0);
+        let Some(key) = cx.process_key else { return Flow::Continue };
+        let location = format!("{}://{}{}", plan.scheme, plan.host, plan.path);
+        cx.set_header(":status", "307");
+        cx.set_header("location", location);
+        cx.set_header(STATE_HEADER, plan.seal(key));
+        Flow::Continue
+    }
+
+    fn reply(&mut self, cx: &mut Cx<'_>, refusal: Refusal) -> Flow {
+        let mut reply: Reply = refusal.openai();
+        reply.headers.push((ANSWERED_HEADER, "1".to_owned()));
+        intake::refuse(cx, reply);
+        self.state = State::Done;
+        Flow::Pause
+    }
+}
+
+/// Claims a key of the same target for one more attempt, if another attempt there makes sense.
+fn same_target(cx: &mut Cx<'_>, plan: &mut Plan, signal: &Signal) -> bool {
+    match signal.verdict {
+        Verdict::Success | Verdict::ClientFault => false,
+        Verdict::RateLimited | Verdict::OutOfQuota | Verdict::KeyRejected => {
+            routing::claim(cx, plan).is_ok()
+        }
+        Verdict::ServerError => {
+            plan.failures += 1;
+            plan.failures < FAILURES && routing::claim_again(cx, plan).is_ok()
+        }
+        Verdict::Overloaded => {
+            plan.failures += 1;
+            let wait = signal.hint.filter(|hint| *hint <= SHORT_WAIT);
+            let Some(wait) = wait.filter(|_| plan.failures < FAILURES) else { return false };
+            if routing::has_other_target(cx, plan) {
+                return false;
+            }
+            // The same key: nothing is wrong with it, and the provider is back by then.
+            plan.not_before = cx.now.after(wait);
+            plan.claim = plan.claim.map(|claim| Claim { tokens: 0, ..claim });
+            true
+        }
+    }
+}
+
+impl Plan {
+    /// Takes account of attempts that got no answer: Envoy counts on, the plan did not.
+    fn missed(&mut self, attempt: u32) -> bool {
+        let missed = attempt.saturating_sub(self.round_attempt);
+        if missed > 0 {
+            self.failures += missed;
+            self.attempts += missed;
+            self.round_attempt = attempt;
+            self.claim = None;
+        }
+        missed > 0
+    }
+
+    /// Follows an operator's cluster that leads to another provider than planned (an aggregate cluster).
+    fn move_to(&mut self, cx: &Cx<'_>, provider: &str) -> bool {
+        let runtime: &Runtime = cx.runtime;
+        if self.resolve(runtime).is_some_and(|target| target.provider.name == provider) {
+            return false;
+        }
+        let Some(model) = runtime.models.find(&self.model) else { return false };
+        let target = model.targets.iter().position(|target| {
+            runtime.providers.get(target.provider).is_some_and(|p| p.name == provider)
+        });
+        let Some(target) = target.and_then(|target| u32::try_from(target).ok()) else {
+            return false;
+        };
+        if let Some(claim) = self.claim.take() {
+            keys::release(cx.shared, runtime, claim, cx.now);
+        }
+        self.target = target;
+        self.tried.clear();
+        self.failures = 0;
+        true
+    }
+}
+
+fn unreachable(plan: &Plan) -> Refusal {
+    let message = format!("The provider of model \"{}\" could not be reached.", plan.model);
+    Refusal::server(503, "provider_unreachable", message).header("retry-after", "1")
+}

@@ -1,0 +1,323 @@
+//! The configuration as the operator writes it: fields, defaults, units, bounds.
+//!
+//! Strict: an unknown field is an error, and so is a second member of the same name. All errors are
+//! collected ([`Config::errors`]), and what could be read is kept beside them, so that
+//! [`Runtime::compile`](crate::runtime::Runtime::compile) can check the rest of a document that has a
+//! typing error somewhere. A field that is left out has its default; `null` counts as left out at the top
+//! level and for fields without a default of their own.
+
+pub mod error;
+pub mod secrets;
+pub mod source;
+pub mod values;
+
+use deserr::{Deserr, IntoValue, ValueKind, ValuePointerRef};
+use serde_json::{Map, Value};
+
+use self::error::{Errors, Invalid, unknown_field, wrong_kind};
+use self::secrets::{PresentedKey, SecretSource};
+use self::source::Document;
+use self::values::{
+    BasePath, Bytes, Cluster, HeaderName, Host, List, ModelPattern, Name, TargetModel, Whole,
+    check_length,
+};
+use crate::limit::Limit;
+use crate::provider::Kind;
+use crate::runtime::{Failover, Mode, Rest, Select, Window};
+use crate::time::UnixTime;
+
+/// Providers of a document, and also its key pools.
+pub const MAX_PROVIDERS: usize = 64;
+/// Keys of all providers and pools together.
+pub const MAX_KEYS: usize = 1024;
+pub const MAX_MODELS: usize = 1024;
+pub const MAX_TARGETS: usize = 16;
+pub const MAX_LIMITS: usize = 8;
+pub const MAX_CONSUMERS: usize = 1024;
+const MAX_WINDOWS: usize = 64;
+const MAX_ADMIN_KEYS: usize = 64;
+/// Largest weight; those of all keys together fit 32 bits.
+const MAX_WEIGHT: u64 = 1_000_000;
+const MAX_TIER: u64 = 1_000_000;
+
+#[derive(Debug, Default)]
+pub struct Config {
+    /// At least one.
+    pub providers: Vec<Entry<Provider>>,
+    pub key_pools: Vec<Entry<KeyPool>>,
+    /// At least one.
+    pub models: Vec<Entry<Model>>,
+    pub consumers: Vec<Entry<Consumer>>,
+    pub anonymous: Anonymous,
+    /// Who may read the status.
+    pub admin: Admin,
+    pub failover: Failover,
+    /// What the `standalone` stage may do.
+    pub mode: Mode,
+    /// Adds `x-keyward-provider`, `-model`, `-key` and `-attempts` to answers; default: no.
+    pub response_headers: bool,
+    pub sticky: Option<Sticky>,
+    /// Largest request body; default: 32 MiB.
+    pub max_body: Bytes,
+    /// What is wrong with the document so far.
+    pub errors: Errors,
+}
+
+/// An element of one of the document's lists.
+#[derive(Debug)]
+pub enum Entry<T> {
+    Read(T),
+    /// In [`Config::errors`]. Its name is kept: references to it are not wrong.
+    Broken {
+        name: Option<Name>,
+    },
+}
+
+#[derive(Debug, Deserr)]
+#[deserr(error = Errors, deny_unknown_fields)]
+pub struct Provider {
+    /// Also the value of the endpoint metadata `keyward.provider`.
+    pub name: Name,
+    /// A row of the provider table; default: the name.
+    #[deserr(default)]
+    pub kind: Option<&'static Kind>,
+    /// Envoy cluster; default: the name.
+    #[deserr(default)]
+    pub cluster: Option<Cluster>,
+    /// Default: the row's.
+    #[deserr(default)]
+    pub host: Option<Host>,
+    /// Default: the row's.
+    #[deserr(default)]
+    pub base_path: Option<BasePath>,
+    #[deserr(default)]
+    pub keys: List<Key, 0, MAX_KEYS>,
+    /// Shared pools to use after its own keys, in order.
+    #[deserr(default)]
+    pub pools: List<Name, 0, MAX_PROVIDERS>,
+    #[deserr(default)]
+    pub select: Select,
+    #[deserr(default)]
+    pub rest: Rest,
+    /// When the provider is known to be away.
+    #[deserr(default)]
+    pub maintenance: List<Window, 0, MAX_WINDOWS>,
+    /// Whether streams get `stream_options.include_usage` injected; default: where the row's service
+    /// understands it.
+    #[deserr(default)]
+    pub include_usage: Option<bool>,
+}
+
+#[derive(Debug, Deserr)]
+#[deserr(error = Errors, deny_unknown_fields)]
+pub struct KeyPool {
+    pub name: Name,
+    pub keys: List<Key, 1, MAX_KEYS>,
+}
+
+#[derive(Debug, Deserr)]
+#[deserr(error = Errors, deny_unknown_fields, validate = Key::in_order -> Errors)]
+pub struct Key {
+    /// How the key is spoken of; unique in its provider or pool.
+    pub id: Name,
+    pub secret: SecretSource,
+    /// Share of the traffic within the tier.
+    #[deserr(default = Whole(1))]
+    pub weight: Whole<1, MAX_WEIGHT>,
+    /// A tier is used when all lower ones are exhausted.
+    #[deserr(default = Whole(0))]
+    pub tier: Whole<0, MAX_TIER>,
+    /// Keys of one account at the provider rest together; default: the key alone.
+    #[deserr(default)]
+    pub quota_group: Option<Name>,
+    /// The key's own limits.
+    #[deserr(default)]
+    pub limits: List<Limit, 0, MAX_LIMITS>,
+    /// Default: always.
+    #[deserr(default)]
+    pub valid_from: Option<UnixTime>,
+    /// Default: for ever.
+    #[deserr(default)]
+    pub valid_until: Option<UnixTime>,
+}
+
+impl Key {
+    pub fn valid(&self) -> Window {
+        Window {
+            from: self.valid_from.unwrap_or(Window::ALWAYS.from),
+            until: self.valid_until.unwrap_or(Window::ALWAYS.until),
+        }
+    }
+
+    fn in_order(self, location: ValuePointerRef<'_>) -> Result<Self, Errors> {
+        let valid = self.valid();
+        if valid.from < valid.until {
+            return Ok(self);
+        }
+        Err(Errors::one(location.push_key("valid_until"), "not later than valid_from"))
+    }
+}
+
+#[derive(Debug, Deserr)]
+#[deserr(error = Errors, deny_unknown_fields)]
+pub struct Model {
+    /// The longest literal prefix wins, an exact name before any.
+    pub name: ModelPattern,
+    /// In order of preference.
+    pub targets: List<Target, 1, MAX_TARGETS>,
+}
+
+#[derive(Debug, Deserr)]
+#[deserr(error = Errors, deny_unknown_fields)]
+pub struct Target {
+    pub provider: Name,
+    /// Default: the name that the client asks for.
+    #[deserr(default)]
+    pub model: Option<TargetModel>,
+}
+
+#[derive(Debug, Deserr)]
+#[deserr(error = Errors, deny_unknown_fields)]
+pub struct Consumer {
+    pub name: Name,
+}
+
+/// Requests without a consumer key: `refuse`, or `{consumer: NAME}`, for whom they count then.
+#[derive(Debug, Default)]
+pub enum Anonymous {
+    #[default]
+    Refuse,
+    Consumer(Name),
+}
+
+impl Deserr<Errors> for Anonymous {
+    fn deserialize_from_value<V: IntoValue>(
+        value: deserr::Value<V>,
+        location: ValuePointerRef<'_>,
+    ) -> Result<Self, Errors> {
+        #[derive(Deserr)]
+        #[deserr(error = Errors, deny_unknown_fields)]
+        struct Written {
+            consumer: Name,
+        }
+        match value {
+            deserr::Value::String(word) if word == "refuse" => Ok(Self::Refuse),
+            deserr::Value::Map(_) => {
+                let Written { consumer } = Written::deserialize_from_value(value, location)?;
+                Ok(Self::Consumer(consumer))
+            }
+            _ => Err(Errors::one(location, "expected refuse or an object with consumer")),
+        }
+    }
+}
+
+#[derive(Debug, Default, Deserr)]
+#[deserr(error = Errors, deny_unknown_fields)]
+pub struct Admin {
+    #[deserr(default)]
+    pub keys: List<PresentedKey, 0, MAX_ADMIN_KEYS>,
+}
+
+#[derive(Debug, Deserr)]
+#[deserr(error = Errors, deny_unknown_fields)]
+pub struct Sticky {
+    /// The header that names a session.
+    pub header: HeaderName,
+}
+
+impl Config {
+    /// Reads the document as far as it can be read; the rest is in [`Config::errors`].
+    pub fn decode(document: &Document) -> Self {
+        let mut errors = document.errors.clone();
+        let Some(members) = document.value.as_object() else {
+            // Missing fields would only repeat it.
+            let message = wrong_kind(&[ValueKind::Map], document.value.kind());
+            errors.push(ValuePointerRef::Origin, message);
+            return Self { errors, ..Self::default() };
+        };
+        let mut top = Top { members, known: Vec::new(), errors };
+        Self {
+            providers: top.entries("providers", 1, MAX_PROVIDERS),
+            key_pools: top.entries("key_pools", 0, MAX_PROVIDERS),
+            models: top.entries("models", 1, MAX_MODELS),
+            consumers: top.entries("consumers", 0, MAX_CONSUMERS),
+            anonymous: top.field("anonymous").unwrap_or_default(),
+            admin: top.field("admin").unwrap_or_default(),
+            failover: top.field("failover").unwrap_or_default(),
+            mode: top.field("mode").unwrap_or_default(),
+            response_headers: top.field("response_headers").unwrap_or_default(),
+            sticky: top.field("sticky"),
+            max_body: top.field("max_body").unwrap_or_default(),
+            errors: top.finish(),
+        }
+    }
+}
+
+/// Reads the outermost object member by member; `derive` would give up the whole of it for one error.
+struct Top<'d> {
+    members: &'d Map<String, Value>,
+    /// The fields asked for so far.
+    known: Vec<&'static str>,
+    errors: Errors,
+}
+
+impl Top<'_> {
+    fn field<T: Deserr<Errors>>(&mut self, name: &'static str) -> Option<T> {
+        self.known.push(name);
+        let value = self.members.get(name).filter(|value| !value.is_null())?;
+        self.read(value, ValuePointerRef::Origin.push_key(name))
+    }
+
+    fn entries<T: Deserr<Errors>>(
+        &mut self,
+        name: &'static str,
+        min: usize,
+        max: usize,
+    ) -> Vec<Entry<T>> {
+        self.known.push(name);
+        let location = ValuePointerRef::Origin.push_key(name);
+        let elements = match self.members.get(name) {
+            Some(Value::Array(elements)) => elements,
+            None | Some(Value::Null) if min == 0 => return Vec::new(),
+            None => {
+                self.errors.push(location, "missing");
+                return Vec::new();
+            }
+            Some(other) => {
+                self.errors.push(location, wrong_kind(&[ValueKind::Sequence], other.kind()));
+                return Vec::new();
+            }
+        };
+        let broken = |element: &Value| {
+            let name = element.get("name").and_then(Value::as_str).map(str::to_owned);
+            Entry::Broken { name: name.and_then(|name| Name::new(name).ok()) }
+        };
+        if let Err(Invalid(message)) = check_length(elements.len(), min, max) {
+            self.errors.push(location, message);
+            return elements.iter().map(broken).collect();
+        }
+        let read = |(index, element): (usize, &Value)| {
+            let read = self.read(element, location.push_index(index));
+            read.map_or_else(|| broken(element), Entry::Read)
+        };
+        elements.iter().enumerate().map(read).collect()
+    }
+
+    fn read<T: Deserr<Errors>>(
+        &mut self,
+        value: &Value,
+        location: ValuePointerRef<'_>,
+    ) -> Option<T> {
+        T::deserialize_from_value(value.clone().into_value(), location)
+            .map_err(|errors| self.errors.0.extend(errors.0))
+            .ok()
+    }
+
+    fn finish(mut self) -> Errors {
+        for name in self.members.keys().filter(|name| !self.known.contains(&name.as_str())) {
+            let message = unknown_field(&self.known);
+            self.errors.push(ValuePointerRef::Origin.push_key(name), message);
+        }
+        self.errors
+    }
+}

@@ -1,0 +1,318 @@
+//! What is wrong with a configuration, and where in the document.
+//!
+//! Errors accumulate: an operator sees all of them in one message, each with its path. A message never
+//! holds a secret: values are echoed only by the types of [`super::values`] that cannot hold one, and a
+//! member name only if it looks like a field (YAML reads `secret: {sk-abc}` as a member `sk-abc`).
+
+use core::fmt;
+use core::ops::ControlFlow;
+
+use deserr::{DeserializeError, ErrorKind, IntoValue, MergeWithError, ValueKind, ValuePointerRef};
+use serde_json::Value;
+
+/// Errors that [`LoadError`] shows; the rest are counted.
+const SHOWN_ERRORS: usize = 50;
+/// Characters of a value that an error echoes.
+const ECHOED_CHARACTERS: usize = 64;
+/// Known names that an error lists.
+const LISTED_NAMES: usize = 32;
+/// Characters of a member name that can be a mistyped field.
+const FIELD_NAME_CHARACTERS: usize = 24;
+
+/// One thing that is wrong: `providers[0].keys[1].weigth: unknown field; known: id, secret, …`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    path: Vec<Segment>,
+    message: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Segment {
+    Field(String),
+    Index(usize),
+}
+
+impl ConfigError {
+    pub(crate) fn new(location: ValuePointerRef<'_>, message: impl Into<String>) -> Self {
+        let mut path = Vec::new();
+        let mut rest = location;
+        loop {
+            rest = match rest {
+                ValuePointerRef::Origin => break,
+                ValuePointerRef::Key { key, prev } => {
+                    path.push(Segment::Field(presentable(key).to_owned()));
+                    *prev
+                }
+                ValuePointerRef::Index { index, prev } => {
+                    path.push(Segment::Index(index));
+                    *prev
+                }
+            };
+        }
+        path.reverse();
+        Self { path, message: message.into() }
+    }
+
+    /// Where the path lies in `document`, as a key to sort by: the position at each level. What is not in
+    /// the document (a missing field) comes last in its object.
+    fn position(&self, document: &Value) -> Vec<usize> {
+        let mut here = Some(document);
+        let step = |segment: &Segment| match segment {
+            Segment::Field(name) => {
+                let members = here.and_then(Value::as_object);
+                let position = members.and_then(|members| members.keys().position(|k| k == name));
+                here = members.and_then(|members| members.get(name));
+                position.unwrap_or(usize::MAX)
+            }
+            Segment::Index(index) => {
+                here = here.and_then(|value| value.get(*index));
+                *index
+            }
+        };
+        self.path.iter().map(step).collect()
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (depth, segment) in self.path.iter().enumerate() {
+            match segment {
+                Segment::Field(name) if depth == 0 => f.write_str(name)?,
+                Segment::Field(name) => write!(f, ".{name}")?,
+                Segment::Index(index) => write!(f, "[{index}]")?,
+            }
+        }
+        if !self.path.is_empty() {
+            f.write_str(": ")?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+/// A document that was refused, with everything that is wrong with it in document order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadError(Vec<ConfigError>);
+
+impl LoadError {
+    pub(crate) fn new(mut errors: Vec<ConfigError>, document: &Value) -> Self {
+        errors.sort_by_cached_key(|error| error.position(document));
+        Self(errors)
+    }
+
+    pub fn errors(&self) -> &[ConfigError] {
+        &self.0
+    }
+}
+
+impl From<ConfigError> for LoadError {
+    fn from(error: ConfigError) -> Self {
+        Self(vec![error])
+    }
+}
+
+/// One error a line, at most [`SHOWN_ERRORS`].
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.0.iter().take(SHOWN_ERRORS).enumerate() {
+            let separator = if index == 0 { "" } else { "\n" };
+            write!(f, "{separator}{error}")?;
+        }
+        match self.0.len().saturating_sub(SHOWN_ERRORS) {
+            0 => Ok(()),
+            more => write!(f, "\n… and {more} more"),
+        }
+    }
+}
+
+impl core::error::Error for LoadError {}
+
+/// All errors so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Errors(pub(crate) Vec<ConfigError>);
+
+impl Errors {
+    pub(crate) fn one(location: ValuePointerRef<'_>, message: impl Into<String>) -> Self {
+        Self(vec![ConfigError::new(location, message)])
+    }
+
+    pub(crate) fn push(&mut self, location: ValuePointerRef<'_>, message: impl Into<String>) {
+        self.0.push(ConfigError::new(location, message));
+    }
+}
+
+impl DeserializeError for Errors {
+    fn error<V: IntoValue>(
+        errors: Option<Self>,
+        kind: ErrorKind<'_, V>,
+        location: ValuePointerRef<'_>,
+    ) -> ControlFlow<Self, Self> {
+        let mut errors = errors.unwrap_or_default();
+        match kind {
+            ErrorKind::IncorrectValueKind { actual, accepted } => {
+                errors.push(location, wrong_kind(accepted, actual.kind()));
+            }
+            ErrorKind::MissingField { field } => errors.push(location.push_key(field), "missing"),
+            ErrorKind::UnknownKey { key, accepted } => {
+                errors.push(location.push_key(key), unknown_field(accepted));
+            }
+            ErrorKind::UnknownValue { value, accepted } => {
+                let known = known(accepted.iter().copied());
+                errors.push(location, format!("{} is unknown; {known}", quoted(value)));
+            }
+            ErrorKind::BadSequenceLen { expected, .. } => {
+                errors.push(location, format!("expected {expected} elements"));
+            }
+            // The message may hold the value.
+            ErrorKind::Unexpected { msg: _ } => errors.push(location, "not acceptable"),
+        }
+        ControlFlow::Continue(errors)
+    }
+}
+
+impl MergeWithError<Self> for Errors {
+    fn merge(errors: Option<Self>, other: Self, _: ValuePointerRef<'_>) -> ControlFlow<Self, Self> {
+        let mut errors = errors.unwrap_or_default();
+        errors.0.extend(other.0);
+        ControlFlow::Continue(errors)
+    }
+}
+
+/// Why a value is refused; where it stands is known to the caller.
+#[derive(Debug)]
+pub(crate) struct Invalid(pub(crate) String);
+
+impl From<&str> for Invalid {
+    fn from(message: &str) -> Self {
+        Self(message.to_owned())
+    }
+}
+
+impl MergeWithError<Invalid> for Errors {
+    fn merge(
+        errors: Option<Self>,
+        invalid: Invalid,
+        location: ValuePointerRef<'_>,
+    ) -> ControlFlow<Self, Self> {
+        let mut errors = errors.unwrap_or_default();
+        errors.push(location, invalid.0);
+        ControlFlow::Continue(errors)
+    }
+}
+
+pub(crate) fn wrong_kind(accepted: &[ValueKind], actual: ValueKind) -> String {
+    let accepted: Vec<&str> = accepted.iter().copied().map(kind_name).collect();
+    format!("expected {}, found {}", accepted.join(" or "), kind_name(actual))
+}
+
+pub(crate) fn unknown_field(accepted: &[&str]) -> String {
+    format!("unknown field; {}", known(accepted.iter().copied()))
+}
+
+/// `known: a, b, c`, bounded; `none is known`.
+pub(crate) fn known<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    let mut names = names.into_iter();
+    let mut listed: Vec<&str> = names.by_ref().take(LISTED_NAMES).collect();
+    if listed.is_empty() {
+        return "none is known".to_owned();
+    }
+    if names.next().is_some() {
+        listed.push("…");
+    }
+    format!("known: {}", listed.join(", "))
+}
+
+/// A value that is no secret, escaped and bounded.
+pub(crate) fn quoted(value: &str) -> String {
+    let mut shown: String = value.chars().take(ECHOED_CHARACTERS).collect();
+    if shown.len() < value.len() {
+        shown.push('…');
+    }
+    format!("{shown:?}")
+}
+
+fn kind_name(kind: ValueKind) -> &'static str {
+    match kind {
+        ValueKind::Null => "null",
+        ValueKind::Boolean => "a boolean",
+        ValueKind::Integer => "an integer",
+        ValueKind::NegativeInteger => "a negative integer",
+        ValueKind::Float => "a number",
+        ValueKind::String => "a string",
+        ValueKind::Sequence => "an array",
+        ValueKind::Map => "an object",
+    }
+}
+
+/// The name of a member, or `…` where it might be a misplaced secret: those are long or have digits.
+fn presentable(name: &str) -> &str {
+    let like_a_field = (1..=FIELD_NAME_CHARACTERS).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_' || b == b'-');
+    if like_a_field || name == "sha256" { name } else { "…" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROOT: ValuePointerRef<'static> = ValuePointerRef::Origin;
+
+    #[test]
+    fn a_path_reads_as_in_the_document() {
+        let providers = ROOT.push_key("providers");
+        let provider = providers.push_index(0);
+        let keys = provider.push_key("keys");
+        let key = keys.push_index(12);
+        let table = [
+            (ConfigError::new(ROOT, "empty"), "empty"),
+            (ConfigError::new(providers, "missing"), "providers: missing"),
+            (ConfigError::new(key, "bad"), "providers[0].keys[12]: bad"),
+            (ConfigError::new(key.push_key("weigth"), "bad"), "providers[0].keys[12].weigth: bad"),
+            (ConfigError::new(key.push_key("sha256"), "bad"), "providers[0].keys[12].sha256: bad"),
+        ];
+        for (error, text) in table {
+            assert_eq!(error.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_member_name_that_may_be_a_secret_is_not_shown() {
+        for name in ["sk-proj-1234", "", "averylongnamewithoutanydigits", "with space", "ключ"]
+        {
+            assert_eq!(ConfigError::new(ROOT.push_key(name), "x").to_string(), "…: x", "{name}");
+        }
+    }
+
+    #[test]
+    fn errors_come_in_document_order_and_bounded() {
+        let document: Value = serde_json::json!({"b": [{}, {"z": 1, "y": 2}], "a": 1});
+        let b = ROOT.push_key("b");
+        let (first, second) = (b.push_index(0), b.push_index(1));
+        let errors = vec![
+            ConfigError::new(ROOT.push_key("missing"), "7"),
+            ConfigError::new(ROOT.push_key("a"), "6"),
+            ConfigError::new(second.push_key("missing"), "5"),
+            ConfigError::new(second.push_key("y"), "4"),
+            ConfigError::new(second.push_key("z"), "3"),
+            ConfigError::new(first, "2"),
+            ConfigError::new(b, "1"),
+        ];
+        let error = LoadError::new(errors, &document);
+        let order: Vec<&str> = error.errors().iter().map(|error| error.message.as_str()).collect();
+        assert_eq!(order, ["1", "2", "3", "4", "5", "6", "7"]);
+
+        let many = vec![ConfigError::new(ROOT.push_key("a"), "x"); SHOWN_ERRORS + 3];
+        let text = LoadError::new(many, &document).to_string();
+        assert_eq!(text.lines().count(), SHOWN_ERRORS + 1);
+        assert_eq!(text.lines().last(), Some("… and 3 more"));
+    }
+
+    #[test]
+    fn echoes_and_lists_are_bounded_and_escaped() {
+        assert_eq!(quoted("a\nb\"c"), r#""a\nb\"c""#);
+        assert_eq!(quoted(&"é".repeat(65)), format!("\"{}…\"", "é".repeat(64)));
+        assert_eq!(known([]), "none is known");
+        let names: Vec<String> = (0..40).map(|n| n.to_string()).collect();
+        let text = known(names.iter().map(String::as_str));
+        assert!(text.starts_with("known: 0, 1, ") && text.ends_with("30, 31, …"), "{text}");
+    }
+}

@@ -1,0 +1,107 @@
+//! The paths that Keyward knows. Everything else is refused: a pooled key never leaves on a path that
+//! nobody thought about.
+
+use serde::{Deserialize, Serialize};
+
+/// An API of OpenAI's that is passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Endpoint {
+    ChatCompletions,
+    Completions,
+    Embeddings,
+    Responses,
+    Moderations,
+}
+
+/// What a request is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Route<'a> {
+    Api(Endpoint),
+    Models,
+    Model(&'a str),
+    Status,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RouteError {
+    Unknown,
+    /// The path exists; the only method it takes.
+    Method(&'static str),
+}
+
+impl Endpoint {
+    const ALL: [Self; 5] = [
+        Self::ChatCompletions,
+        Self::Completions,
+        Self::Embeddings,
+        Self::Responses,
+        Self::Moderations,
+    ];
+
+    /// Below the provider's base path.
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::ChatCompletions => "/chat/completions",
+            Self::Completions => "/completions",
+            Self::Embeddings => "/embeddings",
+            Self::Responses => "/responses",
+            Self::Moderations => "/moderations",
+        }
+    }
+
+    /// Whether its streams take `stream_options.include_usage`; the Responses API reports usage unasked.
+    pub const fn takes_stream_options(self) -> bool {
+        matches!(self, Self::ChatCompletions | Self::Completions)
+    }
+}
+
+/// Matches `:method` and `:path`; the query does not count.
+pub fn route<'a>(method: &str, path: &'a str) -> Result<Route<'a>, RouteError> {
+    let path = path.split(['?', '#']).next().unwrap_or_default();
+    let (route, wanted) = if path == "/keyward/status" {
+        (Route::Status, "GET")
+    } else {
+        let path = path.strip_prefix("/v1").ok_or(RouteError::Unknown)?;
+        let api = Endpoint::ALL.into_iter().find(|endpoint| endpoint.path() == path);
+        match (api, path.strip_prefix("/models")) {
+            (Some(endpoint), _) => (Route::Api(endpoint), "POST"),
+            (None, Some("" | "/")) => (Route::Models, "GET"),
+            (None, Some(rest)) => match rest.strip_prefix('/') {
+                Some(id) => (Route::Model(id), "GET"),
+                None => return Err(RouteError::Unknown),
+            },
+            (None, None) => return Err(RouteError::Unknown),
+        }
+    };
+    if method == wanted { Ok(route) } else { Err(RouteError::Method(wanted)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_known_paths_match() {
+        for (method, path, expected) in [
+            ("POST", "/v1/chat/completions", Ok(Route::Api(Endpoint::ChatCompletions))),
+            ("POST", "/v1/chat/completions?beta=true", Ok(Route::Api(Endpoint::ChatCompletions))),
+            ("POST", "/v1/responses", Ok(Route::Api(Endpoint::Responses))),
+            ("GET", "/v1/models", Ok(Route::Models)),
+            ("GET", "/v1/models?limit=1", Ok(Route::Models)),
+            ("GET", "/v1/models/meta/llama", Ok(Route::Model("meta/llama"))),
+            ("GET", "/keyward/status", Ok(Route::Status)),
+            ("GET", "/v1/chat/completions", Err(RouteError::Method("POST"))),
+            ("POST", "/v1/models", Err(RouteError::Method("GET"))),
+            ("POST", "/v1/files", Err(RouteError::Unknown)),
+            ("POST", "/v1/chat/completions/", Err(RouteError::Unknown)),
+            ("POST", "/v1//chat/completions", Err(RouteError::Unknown)),
+            ("POST", "/v1/../v1/chat/completions", Err(RouteError::Unknown)),
+            ("POST", "/V1/chat/completions", Err(RouteError::Unknown)),
+            ("POST", "/chat/completions", Err(RouteError::Unknown)),
+            ("GET", "/v1/modelsx", Err(RouteError::Unknown)),
+            ("GET", "", Err(RouteError::Unknown)),
+        ] {
+            assert_eq!(route(method, path), expected, "{method} {path}");
+        }
+    }
+}

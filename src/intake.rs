@@ -1,0 +1,250 @@
+//! A request comes in: what it is for, what must not go further, what is answered here.
+//!
+//! Shared by the stages that see the client: `gateway` and `standalone`.
+
+use crate::effect::{Cx, Effect};
+use crate::endpoint::{self, Endpoint, Route, RouteError};
+use crate::headers::Headers;
+use crate::members::{Ask, BodyError};
+use crate::plan::Plan;
+use crate::random::hash;
+use crate::reply::{Refusal, Reply};
+use crate::runtime::{KeyDigest, Model, Runtime};
+use crate::time::UnixTime;
+use crate::{members, status};
+
+/// Headers in which clients present a credential. None of them reaches a provider.
+pub const CREDENTIALS: [&str; 4] = ["authorization", "x-api-key", "api-key", "x-goog-api-key"];
+
+/// Envoy's own request headers that steer the router. Envoy ignores them from outside only if it knows
+/// where outside is; Keyward sets them itself.
+const ROUTER: [&str; 10] = [
+    "x-envoy-retry-on",
+    "x-envoy-retry-grpc-on",
+    "x-envoy-max-retries",
+    "x-envoy-retriable-status-codes",
+    "x-envoy-retriable-header-names",
+    "x-envoy-hedge-on-per-try-timeout",
+    "x-envoy-upstream-rq-timeout-ms",
+    "x-envoy-upstream-rq-per-try-timeout-ms",
+    "x-envoy-upstream-alt-stat-name",
+    "x-envoy-upstream-rq-timeout-alt-response",
+];
+
+/// A request whose body is still to come.
+#[derive(Debug, Clone)]
+pub struct Pending {
+    pub endpoint: Endpoint,
+    pub scheme: String,
+    pub host: String,
+    pub path: String,
+    pub consumer: String,
+    pub session: Option<u64>,
+    pub started: UnixTime,
+}
+
+/// Removes what a client must not set. `keep` names headers that Envoy's own filters set for Keyward.
+pub fn sanitize(cx: &mut Cx<'_>, headers: &Headers, keep: impl Fn(&str) -> bool) {
+    for (name, _) in headers.iter() {
+        let Ok(name) = core::str::from_utf8(name) else { continue };
+        let ours = name.starts_with("x-keyward-") && !keep(name);
+        if ours || CREDENTIALS.contains(&name) || ROUTER.contains(&name) {
+            cx.remove_header(name);
+        }
+    }
+}
+
+/// Decides on the headers alone. `Err` is the answer.
+pub fn head(cx: &Cx<'_>, headers: &Headers, end_of_stream: bool) -> Result<Pending, Reply> {
+    let text = |name| headers.text(name).unwrap_or_default();
+    let (method, path) = (text(":method"), text(":path"));
+    let endpoint = match endpoint::route(method, path) {
+        Ok(Route::Api(endpoint)) => endpoint,
+        Ok(Route::Status) => return Err(admin_status(cx, headers)),
+        Ok(Route::Models) => {
+            return Err(authorized(cx).map_or_else(Refusal::openai, |_| models(cx.runtime)));
+        }
+        Ok(Route::Model(id)) => {
+            return Err(authorized(cx)
+                .and_then(|_| one_model(cx.runtime, id))
+                .unwrap_or_else(Refusal::openai));
+        }
+        Err(error) => return Err(unknown(error, method, path).openai()),
+    };
+    let consumer = authorized(cx).map_err(Refusal::openai)?.to_owned();
+    body_expected(cx, headers, end_of_stream).map_err(Refusal::openai)?;
+    let sticky = cx.runtime.sticky.as_deref();
+    let session = sticky.and_then(|name| headers.get(name)).map(|value| hash(&[value]));
+    Ok(Pending {
+        endpoint,
+        scheme: text(":scheme").to_owned(),
+        host: text(":authority").to_owned(),
+        path: path.to_owned(),
+        consumer,
+        session,
+        started: cx.now,
+    })
+}
+
+/// Reads the body of a request. `Err` is the answer.
+pub fn body(cx: &Cx<'_>, pending: &Pending, body: &[u8]) -> Result<Plan, Reply> {
+    let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
+    if u64::from(length) > cx.runtime.max_body {
+        return Err(too_large(cx.runtime).openai());
+    }
+    let ask = Ask::read(body).map_err(|error| unreadable(&error).openai())?;
+    let model = ask.model.as_ref();
+    if cx.runtime.models.find(model).is_none() || !members::is_safe_model_segment(model) {
+        return Err(no_model(model).openai());
+    }
+    let tokens = estimate(body.len(), ask.max_tokens);
+    Ok(Plan {
+        endpoint: pending.endpoint,
+        scheme: pending.scheme.clone(),
+        host: pending.host.clone(),
+        path: pending.path.clone(),
+        model: model.to_owned(),
+        consumer: pending.consumer.clone(),
+        stream: ask.stream,
+        wants_usage: ask.include_usage == Some(true),
+        spans: ask.spans,
+        body_length: length,
+        tokens,
+        session: pending.session,
+        started: pending.started,
+        deadline: pending.started.after(cx.runtime.failover.budget),
+        target: 0,
+        attempts: 0,
+        round_attempt: 1,
+        claim: None,
+        tried: Vec::new(),
+        done: Vec::new(),
+        failures: 0,
+        not_before: UnixTime(0),
+    })
+}
+
+/// Tokens to reserve for a request: a token is about four bytes of JSON, and the answer takes what the
+/// client allows it, or a short one where it does not say. Reconciled with the real usage afterwards.
+fn estimate(body_length: usize, max_tokens: Option<u64>) -> u64 {
+    const SHORT_ANSWER: u64 = 256;
+    let prompt = u64::try_from(body_length / 4).unwrap_or(u64::MAX);
+    prompt.saturating_add(max_tokens.unwrap_or(SHORT_ANSWER))
+}
+
+/// Who the request counts for.
+fn authorized<'a>(cx: &Cx<'a>) -> Result<&'a str, Refusal> {
+    cx.runtime.anonymous.as_deref().ok_or_else(|| {
+        Refusal::client(
+            401,
+            "invalid_api_key",
+            "No consumer key was presented, and anonymous requests are refused.",
+        )
+        .header("www-authenticate", "Bearer realm=\"keyward\"")
+    })
+}
+
+fn admin_status(cx: &Cx<'_>, headers: &Headers) -> Reply {
+    if !is_admin(cx.runtime, headers) {
+        return Refusal::client(401, "invalid_api_key", "The status needs an admin key.")
+            .header("www-authenticate", "Bearer realm=\"keyward\"")
+            .openai();
+    }
+    let mut reply = Reply::json(200, status::render(cx));
+    reply.headers.push(("cache-control", "no-store".to_owned()));
+    reply
+}
+
+fn is_admin(runtime: &Runtime, headers: &Headers) -> bool {
+    let bearer = headers.get("authorization").and_then(|value| {
+        let (scheme, token) = value.split_at_checked("Bearer ".len())?;
+        scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token.trim_ascii())
+    });
+    let presented = bearer.or_else(|| headers.get("x-api-key"));
+    presented.is_some_and(|key| {
+        let digest = KeyDigest::of(key);
+        // Every digest is compared, whichever matches.
+        runtime.admin.iter().fold(false, |found, admin| found | admin.matches(&digest))
+    })
+}
+
+fn body_expected(cx: &Cx<'_>, headers: &Headers, end_of_stream: bool) -> Result<(), Refusal> {
+    if end_of_stream {
+        return Err(Refusal::client(400, "invalid_body", "The request has no body."));
+    }
+    let coding = headers.text("content-encoding").filter(|c| !c.eq_ignore_ascii_case("identity"));
+    if coding.is_some() {
+        let message = "Content-Encoding is not supported for requests: send the body uncompressed, \
+                       or put Envoy's decompressor filter before Keyward.";
+        return Err(Refusal::client(415, "unsupported_content_encoding", message));
+    }
+    let length = headers.text("content-length").and_then(|length| length.parse::<u64>().ok());
+    if length.is_some_and(|length| length > cx.runtime.max_body) {
+        return Err(too_large(cx.runtime));
+    }
+    Ok(())
+}
+
+fn too_large(runtime: &Runtime) -> Refusal {
+    let message = format!("The request body is larger than {} bytes.", runtime.max_body);
+    Refusal::client(413, "request_too_large", message)
+}
+
+fn unreadable(error: &BodyError) -> Refusal {
+    Refusal::client(400, "invalid_body", error.to_string())
+}
+
+fn unknown(error: RouteError, method: &str, path: &str) -> Refusal {
+    let path = path.split('?').next().unwrap_or_default();
+    match error {
+        RouteError::Unknown => {
+            Refusal::client(404, "unknown_url", format!("Unknown request URL: {method} {path}."))
+        }
+        RouteError::Method(allowed) => Refusal::client(
+            405,
+            "method_not_allowed",
+            format!("{path} takes {allowed}, not {method}."),
+        )
+        .header("allow", allowed),
+    }
+}
+
+/// The same answer for a model that does not exist and one that is nobody's business.
+pub fn no_model(model: &str) -> Refusal {
+    let shown: String = model.chars().filter(|c| !c.is_control()).take(256).collect();
+    let message = format!("The model \"{shown}\" does not exist or you do not have access to it.");
+    Refusal::client(404, "model_not_found", message).param("model")
+}
+
+fn models(runtime: &Runtime) -> Reply {
+    let data: Vec<_> = runtime
+        .models
+        .list
+        .iter()
+        .filter(|model| !model.name.ends_with('*'))
+        .map(|model| model_object(runtime, model, &model.name))
+        .collect();
+    let body = serde_json::json!({"object": "list", "data": data});
+    Reply::json(200, body.to_string().into_bytes())
+}
+
+fn one_model(runtime: &Runtime, id: &str) -> Result<Reply, Refusal> {
+    let id = percent_encoding::percent_decode_str(id).decode_utf8_lossy();
+    let model = runtime.models.find(&id).ok_or_else(|| no_model(&id))?;
+    let body = model_object(runtime, model, &id);
+    Ok(Reply::json(200, body.to_string().into_bytes()))
+}
+
+/// OpenAI's model object. Nobody knows when a model name was created: 0.
+fn model_object(runtime: &Runtime, model: &Model, id: &str) -> serde_json::Value {
+    let owner = model.targets.first().and_then(|target| runtime.providers.get(target.provider));
+    let owner = owner.map_or("keyward", |provider| provider.name.as_str());
+    serde_json::json!({"id": id, "object": "model", "created": 0, "owned_by": owner})
+}
+
+/// Sends a reply and counts it.
+pub fn refuse(cx: &mut Cx<'_>, reply: Reply) {
+    let status = reply.status.to_string();
+    cx.count("local_replies", &[("status", &status), ("code", reply.code)]);
+    cx.effects.push(Effect::Reply(reply));
+}

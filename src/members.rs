@@ -1,0 +1,352 @@
+//! The members of a JSON object, read and replaced without touching the bytes of any other.
+//!
+//! A request for a provider of the same format is patched, never re-serialized: key order, number spelling, white
+//! space and members that Keyward has never heard of reach the provider as the client wrote them. A prompt cache
+//! keys on exactly those bytes.
+
+use core::fmt;
+use std::borrow::Cow;
+
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// Longest model name in bytes that may enter a path.
+const MAX_MODEL_SEGMENT: usize = 256;
+
+/// What Keyward reads of a request to chat completions, completions, embeddings, moderations or responses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ask<'a> {
+    /// Never empty.
+    pub model: Cow<'a, str>,
+    pub stream: bool,
+    /// `stream_options.include_usage`; `None` where it is absent, `null`, or the answer is not streamed.
+    pub include_usage: Option<bool>,
+    /// The largest of `max_completion_tokens`, `max_tokens` and `max_output_tokens`: what the answer may take.
+    pub max_tokens: Option<u64>,
+    pub spans: Spans,
+}
+
+impl<'a> Ask<'a> {
+    /// # Errors
+    ///
+    /// Whatever keeps gateway and provider from reading the same request. The messages are fit for a client.
+    pub fn read(body: &'a [u8]) -> Result<Self, BodyError> {
+        let length = u32::try_from(body.len()).map_err(|_| BodyError::TooLarge)?;
+        let text = core::str::from_utf8(body)
+            .map_err(|error| BodyError::NotUtf8 { offset: error.valid_up_to() })?;
+        // RFC 8259, section 8.1: a parser may ignore a byte order mark. It stays in the body.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+
+        let (mut model, mut stream, mut stream_options) = (None, None, None);
+        let (mut max_tokens, mut duplicate, mut other_case) = (None, None, false);
+        let mut set = |member: &mut Option<&'a str>, name, value| {
+            if member.replace(value).is_some() {
+                duplicate = Some(name);
+            }
+        };
+        walk(text, |name, value| match name {
+            "model" => set(&mut model, "model", value),
+            "stream" => set(&mut stream, "stream", value),
+            "stream_options" => set(&mut stream_options, "stream_options", value),
+            "max_completion_tokens" | "max_tokens" | "max_output_tokens" => {
+                max_tokens = max_tokens.max(count(value));
+            }
+            // Decoders that ignore case (Go's) would take `Model` for it.
+            _ => other_case |= name.eq_ignore_ascii_case("model"),
+        })
+        .map_err(|error| match error.classify() {
+            serde_json::error::Category::Data => BodyError::NotAnObject,
+            _ => BodyError::NotJson { line: error.line(), column: error.column() },
+        })?;
+        let model_value = model.filter(|value| *value != "null").ok_or(BodyError::MissingModel)?;
+        if let Some(name) = duplicate.or(other_case.then_some("model")) {
+            return Err(BodyError::Duplicate(name));
+        }
+
+        let Text(model) = serde_json::from_str(model_value)
+            .map_err(|_| BodyError::Type { member: "model", expected: "a string" })?;
+        if model.is_empty() {
+            return Err(BodyError::MissingModel);
+        }
+        let streamed = stream.filter(|value| *value == "true");
+        if streamed.is_none() && !matches!(stream, None | Some("false" | "null")) {
+            return Err(BodyError::Type { member: "stream", expected: "a boolean" });
+        }
+        let (include_usage, usage) = match streamed {
+            Some(stream) => UsageEdit::plan(body, stream, stream_options)?,
+            None => (None, None),
+        };
+        let mut spans = Spans { length, model: Span::of(model_value, body), usage, check: 0 };
+        spans.check = spans.digest(body).unwrap_or_default();
+        Ok(Self { model, stream: streamed.is_some(), include_usage, max_tokens, spans })
+    }
+}
+
+/// Why a request body cannot be used. All of these are the client's fault (400; `TooLarge`: 413).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyError {
+    TooLarge,
+    /// Also what a compressed body is.
+    NotUtf8 {
+        offset: usize,
+    },
+    /// Counted from 1, the column in bytes.
+    NotJson {
+        line: usize,
+        column: usize,
+    },
+    NotAnObject,
+    /// A member given twice: gateway and provider could each read another one.
+    Duplicate(&'static str),
+    MissingModel,
+    Type {
+        member: &'static str,
+        expected: &'static str,
+    },
+}
+
+impl BodyError {
+    /// The member at fault: `param` of an OpenAI error.
+    pub fn param(&self) -> Option<&'static str> {
+        match self {
+            Self::Duplicate(member) | Self::Type { member, .. } => Some(member),
+            Self::MissingModel => Some("model"),
+            Self::TooLarge | Self::NotUtf8 { .. } | Self::NotJson { .. } | Self::NotAnObject => {
+                None
+            }
+        }
+    }
+}
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLarge => f.write_str("the request body is too large"),
+            Self::NotUtf8 { offset } => {
+                write!(f, "the request body is not UTF-8 (byte {offset}); send it uncompressed")
+            }
+            Self::NotJson { line, column } => {
+                write!(f, "the request body is not valid JSON (line {line}, column {column})")
+            }
+            Self::NotAnObject => f.write_str("the request body must be a JSON object"),
+            Self::Duplicate(member) => write!(f, "'{member}' is given more than once"),
+            Self::MissingModel => f.write_str("you must provide a 'model'"),
+            Self::Type { member, expected } => write!(f, "'{member}' must be {expected}"),
+        }
+    }
+}
+
+impl core::error::Error for BodyError {}
+
+/// Where a body is to be patched: found once by [`Ask::read`], applied to the same bytes for each attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spans {
+    /// Of the body.
+    length: u32,
+    /// The value of `model`, quotes included.
+    model: Span,
+    /// What makes a stream report its usage; `None` where it does already, or is no stream.
+    usage: Option<UsageEdit>,
+    /// Of the bytes in and around the spans, so that a body which another filter changed is noticed.
+    check: u32,
+}
+
+impl Spans {
+    /// FNV-1a. Not against an attacker: whoever can change the body here is inside the same proxy.
+    fn digest(&self, body: &[u8]) -> Option<u32> {
+        const AROUND: usize = 16;
+        let spans = [Some(self.model), self.usage.map(|edit| edit.at)];
+        let mut digest = 0x811C_9DC5_u32;
+        for span in spans.into_iter().flatten() {
+            let start = (span.start as usize).saturating_sub(AROUND);
+            let end = (span.end as usize).saturating_add(AROUND).min(body.len());
+            for byte in body.get(start..end)? {
+                digest = (digest ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
+            }
+        }
+        Some(digest)
+    }
+}
+
+/// Bytes `start..end` of a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    /// Where `value`, a slice of `body`, lies in it. `body` is no longer than `u32` counts.
+    fn of(value: &str, body: &[u8]) -> Self {
+        let start = value.as_ptr().addr().saturating_sub(body.as_ptr().addr());
+        Self { start: start as u32, end: start.saturating_add(value.len()) as u32 }
+    }
+
+    fn empty(at: u32) -> Self {
+        Self { start: at, end: at }
+    }
+}
+
+/// The splice that sets `stream_options.include_usage`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct UsageEdit {
+    at: Span,
+    text: UsageText,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum UsageText {
+    /// The whole member, behind another.
+    Member,
+    /// The value of `stream_options`.
+    Object,
+    /// A member before others.
+    First,
+    /// The only member.
+    Only,
+    /// The value of `include_usage`.
+    Value,
+}
+
+impl UsageEdit {
+    /// Whether `include_usage` is given, and how it becomes true. `stream` is the value of that member.
+    fn plan(
+        body: &[u8],
+        stream: &str,
+        stream_options: Option<&str>,
+    ) -> Result<(Option<bool>, Option<Self>), BodyError> {
+        let Some(options) = stream_options else {
+            let at = Span::empty(Span::of(stream, body).end);
+            return Ok((None, Some(Self { at, text: UsageText::Member })));
+        };
+        if options == "null" {
+            return Ok((None, Some(Self { at: Span::of(options, body), text: UsageText::Object })));
+        }
+        let (mut members, mut include) = (0_u32, None);
+        let mut duplicate = false;
+        walk(options, |name, value| {
+            members += 1;
+            if name == "include_usage" {
+                duplicate |= include.replace(value).is_some();
+            }
+        })
+        .map_err(|_| BodyError::Type { member: "stream_options", expected: "an object" })?;
+        if duplicate {
+            return Err(BodyError::Duplicate("stream_options.include_usage"));
+        }
+        let Some(value) = include else {
+            let text = if members == 0 { UsageText::Only } else { UsageText::First };
+            let at = Span::empty(Span::of(options, body).start + 1);
+            return Ok((None, Some(Self { at, text })));
+        };
+        let edit = Self { at: Span::of(value, body), text: UsageText::Value };
+        match value {
+            "true" => Ok((Some(true), None)),
+            "false" => Ok((Some(false), Some(edit))),
+            "null" => Ok((None, Some(edit))),
+            _ => Err(BodyError::Type {
+                member: "stream_options.include_usage",
+                expected: "a boolean",
+            }),
+        }
+    }
+
+    fn text(self) -> &'static str {
+        match self.text {
+            UsageText::Member => r#","stream_options":{"include_usage":true}"#,
+            UsageText::Object => r#"{"include_usage":true}"#,
+            UsageText::First => r#""include_usage":true,"#,
+            UsageText::Only => r#""include_usage":true"#,
+            UsageText::Value => "true",
+        }
+    }
+}
+
+/// `body` with another model and, if `include_usage`, with a stream that reports its usage.
+///
+/// Borrowed where nothing changes. `None`: the spans are not those of this body (another filter changed it); read
+/// it again.
+pub fn patch<'a>(
+    body: &'a [u8],
+    spans: &Spans,
+    model: Option<&str>,
+    include_usage: bool,
+) -> Option<Cow<'a, [u8]>> {
+    if body.len() != spans.length as usize || spans.digest(body)? != spans.check {
+        return None;
+    }
+    let model = match model {
+        Some(name) => Some((spans.model, serde_json::to_string(name).ok()?)),
+        None => None,
+    };
+    let usage = spans.usage.filter(|_| include_usage).map(|edit| (edit.at, edit.text()));
+    let model = model.as_ref().map(|(span, text)| (*span, text.as_str()));
+    let mut splices = [model, usage];
+    splices.sort_by_key(|splice| splice.map(|(span, _)| span));
+    if splices == [None, None] {
+        return Some(Cow::Borrowed(body));
+    }
+    let added: usize = splices.iter().flatten().map(|(_, text)| text.len()).sum();
+    let mut out = Vec::with_capacity(body.len() + added);
+    let mut copied = 0;
+    for (span, text) in splices.into_iter().flatten() {
+        out.extend_from_slice(body.get(copied..span.start as usize)?);
+        out.extend_from_slice(text.as_bytes());
+        copied = span.end as usize;
+    }
+    out.extend_from_slice(body.get(copied..)?);
+    Some(Cow::Owned(out))
+}
+
+/// Whether a model name can stand in the path of an upstream URL as it is, and nowhere but there.
+///
+/// ASCII letters, digits and `/ : . _ - @`, as real names have; no empty, `.` or `..` segment.
+pub fn is_safe_model_segment(name: &str) -> bool {
+    name.len() <= MAX_MODEL_SEGMENT
+        && name.split('/').all(|segment| !matches!(segment, "" | "." | ".."))
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/:._-@".contains(&byte))
+}
+
+/// Calls `each` with every member of a JSON object: its name, unescaped, and the bytes of its value.
+///
+/// Values are checked for syntax and not read. A name that comes twice is passed twice.
+pub(crate) fn walk<'a>(
+    object: &'a str,
+    each: impl FnMut(&str, &'a str),
+) -> Result<(), serde_json::Error> {
+    struct Walk<F>(F);
+
+    impl<'de, F: FnMut(&str, &'de str)> Visitor<'de> for Walk<F> {
+        type Value = ();
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(mut self, mut members: A) -> Result<(), A::Error> {
+            while let Some(Text(name)) = members.next_key()? {
+                let value: &RawValue = members.next_value()?;
+                (self.0)(&name, value.get());
+            }
+            Ok(())
+        }
+    }
+
+    let mut json = serde_json::Deserializer::from_str(object);
+    json.deserialize_map(Walk(each))?;
+    json.end()
+}
+
+/// A JSON number as a count: a fraction is cut off, what exceeds `u64` is `u64::MAX`. `None`: negative, or no number.
+pub(crate) fn count(value: &str) -> Option<u64> {
+    let number = || value.parse::<f64>().ok().filter(|number| *number >= 0.0);
+    value.parse().ok().or_else(|| number().map(|number| number as u64))
+}
+
+/// A JSON string, borrowed where it has no escapes.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+#[cfg(test)]
+mod tests;

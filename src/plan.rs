@@ -1,0 +1,136 @@
+//! What the two stages tell each other about one request.
+//!
+//! Within a round it travels as filter state, which no client can write. Across an internal redirect,
+//! where filter state is gone, it travels in the header `x-keyward-state`, authenticated with a key that
+//! only this Envoy process knows.
+
+use hmac::{Hmac, KeyInit, Mac};
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+
+use crate::endpoint::Endpoint;
+use crate::keys::Claim;
+use crate::ledger::{ABSENT, SharedData};
+use crate::members::Spans;
+use crate::time::UnixTime;
+
+/// The name of the filter state.
+pub const FILTER_STATE: &str = "keyward.plan";
+/// The header that carries a plan into the next round.
+pub const STATE_HEADER: &str = "x-keyward-state";
+
+/// One request on its way: what the client asked for, what has been tried, what is next.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    pub endpoint: Endpoint,
+    /// As the client asked for it.
+    pub scheme: String,
+    pub host: String,
+    pub path: String,
+    pub model: String,
+    pub consumer: String,
+    pub stream: bool,
+    /// The client asked for the usage chunk of a stream itself.
+    pub wants_usage: bool,
+    /// Where to patch the body.
+    pub spans: Spans,
+    pub body_length: u32,
+    /// Tokens that one attempt may cost.
+    pub tokens: u64,
+    pub session: Option<u64>,
+    /// When the request came, and after which moment no attempt may start.
+    pub started: UnixTime,
+    pub deadline: UnixTime,
+
+    /// Index into the model's targets of this round.
+    pub target: u32,
+    /// Attempts so far, all rounds; counts the one that is about to start.
+    pub attempts: u32,
+    /// Envoy's number of the attempt in this round that `claim` is for.
+    pub round_attempt: u32,
+    /// The key for that attempt.
+    pub claim: Option<Claim>,
+    /// Hashes of keys used with this target.
+    pub tried: Vec<u64>,
+    /// Targets that this request is done with.
+    pub done: Vec<u32>,
+    /// Server errors and broken connections with this target.
+    pub failures: u32,
+    /// An attempt must not start before.
+    pub not_before: UnixTime,
+}
+
+impl Plan {
+    pub fn encode(&self) -> Vec<u8> {
+        postcard::to_allocvec(self).unwrap_or_default()
+    }
+
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        postcard::from_bytes(bytes).ok()
+    }
+
+    /// For [`STATE_HEADER`]: hexadecimal plan, a dot, hexadecimal HMAC-SHA-256.
+    pub fn seal(&self, key: &ProcessKey) -> String {
+        let bytes = self.encode();
+        let tag = key.mac(&bytes).finalize().into_bytes();
+        format!("{}.{}", hex(&bytes), hex(&tag))
+    }
+
+    /// The reverse; `None` for anything that was not sealed in this process.
+    pub fn open(text: &str, key: &ProcessKey) -> Option<Self> {
+        let (bytes, tag) = text.split_once('.')?;
+        let (bytes, tag) = (unhex(bytes)?, unhex(tag)?);
+        key.mac(&bytes).verify_slice(&tag).ok()?;
+        Self::decode(&bytes)
+    }
+}
+
+/// A random key that lives as long as the Envoy process.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ProcessKey([u8; 32]);
+
+impl core::fmt::Debug for ProcessKey {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("ProcessKey(***)")
+    }
+}
+
+const PROCESS_KEY_SLOT: &str = "keyward/1/process-key";
+
+impl ProcessKey {
+    /// The key of this process: the first worker's draw is everybody's. `None` if shared data fails.
+    pub fn obtain(shared: &dyn SharedData, drawn: [u8; 32]) -> Option<Self> {
+        for _ in 0..2 {
+            if let Some((bytes, _)) = shared.get(PROCESS_KEY_SLOT) {
+                return bytes.try_into().ok().map(Self);
+            }
+            // Whoever comes first; the loser reads the winner's.
+            let _ = shared.set(PROCESS_KEY_SLOT, &drawn, ABSENT);
+        }
+        None
+    }
+
+    fn mac(&self, bytes: &[u8]) -> Hmac<Sha256> {
+        // HMAC takes a key of any length; the fallback keeps the core free of panics.
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0)
+            .unwrap_or_else(|_| Hmac::<Sha256>::new(&Default::default()));
+        mac.update(bytes);
+        mac
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use core::fmt::Write;
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u8>> =
+        text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect();
+    let (pairs, rest) = digits.as_deref()?.as_chunks::<2>();
+    rest.is_empty().then(|| pairs.iter().map(|[high, low]| high << 4 | low).collect())
+}

@@ -1,0 +1,377 @@
+//! What is remembered of a key, of the keys of one account, of a provider: rest, refusal, headroom, own
+//! limits. One record a slot, one compare-and-swap a transition (see [`crate::ledger`]).
+
+use core::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::limit::{Limit, Unit};
+use crate::time::UnixTime;
+
+/// The record of a key, of a group of keys of one account, or of a provider.
+///
+/// A key that is alone in its account has one record for both; otherwise refusal and own limits are in
+/// the key's, rest and headroom in the group's.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Of the secret that the record is about; 0 while unknown. Never the secret.
+    pub fingerprint: u64,
+    /// About all that the record's owner is asked for.
+    pub rest: Rest,
+    /// About single models, at most [`MAX_MODELS`]; the one that ends first makes room.
+    pub models: Vec<ModelRest>,
+    pub requests: Gauge,
+    pub tokens: Gauge,
+    /// Use of the key's own limits, in the order in which they are configured.
+    pub windows: Vec<Used>,
+    /// Server errors and broken connections in a row.
+    pub failures: u8,
+}
+
+/// Models that can rest on one key at the same time.
+pub const MAX_MODELS: usize = 16;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelRest {
+    pub model: String,
+    pub rest: Rest,
+}
+
+/// Resting until a moment, and how it came to that. The default is "ready".
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rest {
+    /// `None`: ready.
+    pub reason: Option<Reason>,
+    /// When the rest began; an answer to a request sent before says nothing new.
+    pub since: UnixTime,
+    pub until: UnixTime,
+    /// After `until`, one request at a time may try; until when that one has the turn.
+    pub probe: UnixTime,
+    /// How often in a row it had to rest; the exponent of the back-off where there is no hint.
+    pub level: u8,
+    /// Whether the provider itself said until when.
+    pub hinted: bool,
+}
+
+/// What puts something to rest.
+#[derive(Debug, Clone, Copy)]
+pub struct Cause {
+    pub reason: Reason,
+    pub until: UnixTime,
+    /// Whether the provider itself said until when.
+    pub hinted: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reason {
+    RateLimited,
+    OutOfQuota,
+    KeyRejected,
+    Overloaded,
+    /// Several server errors or broken connections in a row.
+    Failing,
+}
+
+impl Reason {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RateLimited => "rate_limited",
+            Self::OutOfQuota => "out_of_quota",
+            Self::KeyRejected => "key_rejected",
+            Self::Overloaded => "overloaded",
+            Self::Failing => "failing",
+        }
+    }
+}
+
+/// What the provider last said is left.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gauge {
+    pub remaining: u64,
+    /// 0: nothing is known.
+    pub limit: u64,
+    /// When `remaining` is `limit` again; zero: the provider did not say.
+    pub reset: UnixTime,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Used {
+    /// Start of the window that `used` belongs to.
+    pub window: UnixTime,
+    pub used: u64,
+}
+
+/// How something stands at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    Ready,
+    /// The rest is over: one request may try.
+    Recovering,
+    /// The rest is over and somebody is trying; until when that one has the turn.
+    Probing(UnixTime),
+    Resting(UnixTime, Reason),
+}
+
+/// How long a probe keeps others away if nothing is heard of it.
+pub const PROBE_LEASE: Duration = Duration::from_secs(30);
+
+impl Rest {
+    pub fn standing(&self, now: UnixTime) -> Standing {
+        match self.reason {
+            None => Standing::Ready,
+            Some(reason) if now < self.until => Standing::Resting(self.until, reason),
+            Some(_) if now < self.probe => Standing::Probing(self.probe),
+            Some(_) => Standing::Recovering,
+        }
+    }
+
+    /// Puts to rest until `until` at least, on what was learnt by a request sent at `sent`. Returns
+    /// whether that is a transition (and not one more answer to the same burst of requests).
+    pub fn enter(&mut self, cause: Cause, sent: UnixTime, now: UnixTime) -> bool {
+        let news = self.reason.is_none() || sent >= self.since && now >= self.until;
+        if news {
+            self.since = now;
+            self.level = self.level.saturating_add(1);
+        }
+        // A longer rest wins; a shorter one never cuts a longer one.
+        if news || cause.until > self.until {
+            self.reason = Some(cause.reason);
+            self.until = cause.until;
+            self.hinted = cause.hinted;
+        }
+        self.probe = UnixTime(0);
+        news
+    }
+
+    /// An answer was good. Clears a rest that is over, not one that began after the request was sent.
+    pub fn clear(&mut self, now: UnixTime) -> bool {
+        let over = self.reason.is_some() && now >= self.until;
+        if over {
+            *self = Self::default();
+        }
+        over
+    }
+}
+
+impl Record {
+    pub fn model(&self, model: &str) -> Option<&Rest> {
+        self.models.iter().find(|m| m.model == model).map(|m| &m.rest)
+    }
+
+    pub fn model_mut(&mut self, model: &str) -> Option<&mut Rest> {
+        self.models.iter_mut().find(|m| m.model == model).map(|m| &mut m.rest)
+    }
+
+    /// The rest of `model`, made if there is none.
+    pub fn model_entry(&mut self, model: &str) -> &mut Rest {
+        let position = match self.models.iter().position(|m| m.model == model) {
+            Some(position) => position,
+            None => {
+                if self.models.len() >= MAX_MODELS {
+                    let first = self.models.iter().enumerate().min_by_key(|(_, m)| m.rest.until);
+                    if let Some((index, _)) = first {
+                        self.models.swap_remove(index);
+                    }
+                }
+                self.models.push(ModelRest { model: model.to_owned(), rest: Rest::default() });
+                self.models.len() - 1
+            }
+        };
+        // The position was just found or made; the fallback keeps the core free of panics.
+        match self.models.get_mut(position) {
+            Some(entry) => &mut entry.rest,
+            None => &mut self.rest,
+        }
+    }
+
+    /// Forgets what was known of another secret behind the same id.
+    pub fn adopt(&mut self, fingerprint: u64) -> bool {
+        let news = fingerprint != 0 && self.fingerprint != fingerprint;
+        if news {
+            let windows = core::mem::take(&mut self.windows);
+            *self = Self { fingerprint, ..Self::default() };
+            self.windows = windows;
+        }
+        news
+    }
+
+    /// Counts against own limits. `signed` tokens may give back what was reserved too much.
+    pub fn charge(&mut self, limits: &[Limit], requests: u64, tokens: i64, now: UnixTime) {
+        self.windows.resize(limits.len(), Used::default());
+        for (limit, used) in limits.iter().zip(&mut self.windows) {
+            let window = now.window_start(limit.per);
+            if used.window != window {
+                // A clock that went back keeps counting in the window it is in.
+                if window > used.window {
+                    *used = Used { window, used: 0 };
+                } else if tokens < 0 {
+                    continue;
+                }
+            }
+            used.used = match limit.unit {
+                Unit::Requests => used.used.saturating_add(requests),
+                Unit::Tokens => used.used.saturating_add_signed(tokens),
+            };
+        }
+    }
+
+    /// Takes back a request that was never sent.
+    pub fn uncharge(&mut self, limits: &[Limit], tokens: i64, now: UnixTime) {
+        for (limit, used) in limits.iter().zip(&mut self.windows) {
+            if used.window == now.window_start(limit.per) {
+                used.used = match limit.unit {
+                    Unit::Requests => used.used.saturating_sub(1),
+                    Unit::Tokens => used.used.saturating_add_signed(tokens.saturating_neg()),
+                };
+            }
+        }
+    }
+
+    /// When own limits leave room for one request of `tokens`; `None`: now.
+    pub fn limited_until(&self, limits: &[Limit], tokens: u64, now: UnixTime) -> Option<UnixTime> {
+        let full =
+            limits.iter().zip(self.used(limits, now)).filter(|(limit, used)| match limit.unit {
+                Unit::Requests => *used >= limit.max,
+                // A request larger than the whole limit may go when nothing else was counted.
+                Unit::Tokens => *used > 0 && used.saturating_add(tokens) > limit.max,
+            });
+        full.map(|(limit, _)| now.window_end(limit.per)).max()
+    }
+
+    /// What is left of own limits and of what the provider reported: 1 all, 0 nothing.
+    pub fn headroom(&self, limits: &[Limit], now: UnixTime) -> f64 {
+        let own = limits.iter().zip(self.used(limits, now)).map(|(limit, used)| {
+            let left = limit.max.saturating_sub(used);
+            if limit.max == 0 { 0.0 } else { left as f64 / limit.max as f64 }
+        });
+        let reported = [self.requests, self.tokens].into_iter().filter_map(|g| g.fraction(now));
+        own.chain(reported).fold(1.0, f64::min)
+    }
+
+    fn used<'a>(&'a self, limits: &'a [Limit], now: UnixTime) -> impl Iterator<Item = u64> + 'a {
+        let windows = self.windows.iter().copied().chain(core::iter::repeat(Used::default()));
+        limits.iter().zip(windows).map(move |(limit, used)| {
+            if used.window >= now.window_start(limit.per) { used.used } else { 0 }
+        })
+    }
+}
+
+impl Gauge {
+    /// Share that is left; `None` where nothing is known (any more).
+    pub fn fraction(&self, now: UnixTime) -> Option<f64> {
+        let known = self.limit > 0 && (self.reset == UnixTime(0) || now < self.reset);
+        known.then(|| (self.remaining as f64 / self.limit as f64).min(1.0))
+    }
+
+    /// Until when the provider will refuse, by its own account.
+    pub fn empty_until(&self, now: UnixTime) -> Option<UnixTime> {
+        (self.limit > 0 && self.remaining == 0 && now < self.reset).then_some(self.reset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limit::Per;
+
+    const T: UnixTime = UnixTime(1_800_000_000_000);
+
+    fn cause(reason: Reason, until: UnixTime) -> Cause {
+        Cause { reason, until, hinted: true }
+    }
+
+    fn at(seconds: u64) -> UnixTime {
+        T.after(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn a_rest_ends_and_lets_one_probe_through() {
+        let mut rest = Rest::default();
+        assert_eq!(rest.standing(T), Standing::Ready);
+        assert!(rest.enter(cause(Reason::RateLimited, at(10)), T, T));
+        assert_eq!(rest.standing(at(9)), Standing::Resting(at(10), Reason::RateLimited));
+        assert_eq!(rest.standing(at(10)), Standing::Recovering);
+        rest.probe = at(40);
+        assert_eq!(rest.standing(at(10)), Standing::Probing(at(40)));
+        assert_eq!(rest.standing(at(40)), Standing::Recovering, "a lost probe gives its turn back");
+        assert!(rest.clear(at(41)));
+        assert_eq!(rest, Rest::default());
+    }
+
+    #[test]
+    fn a_burst_of_refusals_is_one_transition_and_the_longest_rest_wins() {
+        let mut rest = Rest::default();
+        assert!(rest.enter(cause(Reason::RateLimited, at(10)), T, T));
+        assert!(!rest.enter(cause(Reason::RateLimited, at(5)), T, at(1)));
+        assert_eq!(rest.until, at(10));
+        assert!(!rest.enter(cause(Reason::OutOfQuota, at(60)), T, at(1)));
+        assert_eq!((rest.until, rest.level), (at(60), 1));
+        assert!(
+            rest.enter(cause(Reason::RateLimited, at(90)), at(61), at(62)),
+            "a probe that failed"
+        );
+        assert_eq!(rest.level, 2);
+    }
+
+    #[test]
+    fn a_late_success_does_not_wake_a_resting_key() {
+        let mut rest = Rest::default();
+        rest.enter(cause(Reason::RateLimited, at(10)), T, T);
+        assert!(!rest.clear(at(3)));
+        assert_eq!(rest.reason, Some(Reason::RateLimited));
+    }
+
+    #[test]
+    fn models_that_rest_are_bounded() {
+        let mut record = Record::default();
+        for n in 0..40 {
+            let until = at(100 + n);
+            record.model_entry(&format!("m{n}")).enter(cause(Reason::RateLimited, until), T, T);
+        }
+        assert_eq!(record.models.len(), MAX_MODELS);
+        assert!(record.model("m39").is_some() && record.model("m0").is_none());
+    }
+
+    #[test]
+    fn own_limits_count_per_window() {
+        let limits = [
+            Limit { unit: Unit::Requests, max: 2, per: Per::Minute },
+            Limit { unit: Unit::Tokens, max: 100, per: Per::Day },
+        ];
+        let mut record = Record::default();
+        assert_eq!(record.limited_until(&limits, 500, T), None, "never refused for its size alone");
+        record.charge(&limits, 1, 60, T);
+        assert_eq!(record.headroom(&limits, T), 0.4);
+        assert_eq!(record.limited_until(&limits, 60, T), Some(T.window_end(Per::Day)));
+        assert_eq!(record.limited_until(&limits, 40, T), None);
+        record.charge(&limits, 1, -50, T);
+        assert_eq!(record.limited_until(&limits, 60, T), Some(T.window_end(Per::Minute)));
+        assert_eq!(record.limited_until(&limits, 60, T.window_end(Per::Minute)), None);
+    }
+
+    #[test]
+    fn a_new_secret_starts_ready_but_keeps_its_counts() {
+        let limits = [Limit { unit: Unit::Requests, max: 2, per: Per::Minute }];
+        let mut record = Record { fingerprint: 7, ..Record::default() };
+        record.rest.enter(cause(Reason::KeyRejected, at(1000)), T, T);
+        record.charge(&limits, 2, 0, T);
+        assert!(!record.adopt(7) && !record.adopt(0));
+        assert!(record.adopt(8));
+        assert_eq!(record.rest.standing(T), Standing::Ready);
+        assert!(record.limited_until(&limits, 0, T).is_some());
+    }
+
+    #[test]
+    fn reported_headroom_is_forgotten_at_its_reset() {
+        let gauge = Gauge { remaining: 0, limit: 60, reset: at(5) };
+        assert_eq!(gauge.empty_until(T), Some(at(5)));
+        assert_eq!(gauge.fraction(T), Some(0.0));
+        assert_eq!((gauge.empty_until(at(5)), gauge.fraction(at(5))), (None, None));
+        let unknown = Gauge { remaining: 0, limit: 60, reset: UnixTime(0) };
+        assert_eq!(
+            unknown.empty_until(T),
+            None,
+            "without a reset nobody could say when to come back"
+        );
+    }
+}

@@ -1,0 +1,487 @@
+//! From the document as written to the configuration as used.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use deserr::ValuePointerRef;
+
+use super::{
+    Key, KeyDigest, KeyIndex, Model, Models, Provider, ProviderIndex, Runtime, Secret, Target,
+    fingerprint,
+};
+use crate::config::error::{ConfigError, Errors, LoadError, known, quoted};
+use crate::config::secrets::{EnvironmentName, PresentedKey, SecretSource};
+use crate::config::source::Document;
+use crate::config::{self, Anonymous, Config, Entry, MAX_KEYS};
+use crate::provider;
+
+/// Version of the records in shared data, which outlive a reload and are seen by older and newer code.
+const SLOTS: &str = "keyward/1";
+const ROOT: ValuePointerRef<'static> = ValuePointerRef::Origin;
+/// Bytes of a secret: it travels in one header.
+const MAX_SECRET: usize = 16 << 10;
+
+/// An environment variable by name.
+type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
+
+/// The runtime for a configuration as the host hands it over.
+///
+/// # Errors
+/// Everything that is wrong with it, in document order.
+pub fn load(bytes: &[u8], environment: Environment<'_>) -> Result<Runtime, LoadError> {
+    let document = Document::read(bytes)?;
+    Runtime::compile(Config::decode(&document), environment)
+        .map_err(|errors| LoadError::new(errors, &document.value))
+}
+
+impl Runtime {
+    /// Resolves names, reads secrets and names the records of shared data.
+    ///
+    /// # Errors
+    /// What [`Config::decode`] found, and what is wrong between the parts that it could read.
+    pub fn compile(
+        mut config: Config,
+        environment: Environment<'_>,
+    ) -> Result<Self, Vec<ConfigError>> {
+        let mut compiler = Compiler {
+            environment,
+            errors: core::mem::take(&mut config.errors),
+            keys: Vec::new(),
+            warnings: Vec::new(),
+        };
+        compiler.check_names(&config.providers, &config.key_pools);
+        compiler.check_unique("models", config.models.iter().map(Named::name));
+        compiler.check_unique("consumers", config.consumers.iter().map(Named::name));
+        compiler.check_key_count(&config.providers, &config.key_pools);
+
+        let consumers: Vec<&str> = config.consumers.iter().filter_map(Named::name).collect();
+        let anonymous = compiler.anonymous(&config.anonymous, &consumers);
+        let admin = compiler.admin(&config.admin);
+        let pools = compiler.pools(&config.key_pools);
+        let providers = compiler.providers(&config.providers, &pools);
+        let models = compiler.models(&config.models, &config.providers);
+        compiler.warn_of_unused(&config);
+        compiler.warn_of_shared_secrets();
+
+        if !compiler.errors.0.is_empty() {
+            return Err(compiler.errors.0);
+        }
+        Ok(Self {
+            providers,
+            keys: compiler.keys,
+            models,
+            admin,
+            anonymous,
+            failover: config.failover,
+            mode: config.mode,
+            response_headers: config.response_headers,
+            sticky: config.sticky.map(|sticky| sticky.header.0),
+            max_body: config.max_body.0,
+            warnings: compiler.warnings,
+        })
+    }
+}
+
+struct Compiler<'e> {
+    environment: Environment<'e>,
+    errors: Errors,
+    keys: Vec<Key>,
+    warnings: Vec<String>,
+}
+
+/// Where to look for a key, best first.
+type Levels = Vec<Vec<KeyIndex>>;
+
+impl Compiler<'_> {
+    /// Keys of a provider and of a pool are both spoken of as `NAME/ID`, so these share their names.
+    fn check_names(
+        &mut self,
+        providers: &[Entry<config::Provider>],
+        pools: &[Entry<config::KeyPool>],
+    ) {
+        self.check_unique("providers", providers.iter().map(Named::name));
+        self.check_unique("key_pools", pools.iter().map(Named::name));
+        for (index, name) in pools.iter().map(Named::name).enumerate() {
+            let first = name.and_then(|n| providers.iter().position(|p| p.name() == Some(n)));
+            if let (Some(name), Some(first)) = (name, first) {
+                let message = format!("{} is also the name of providers[{first}]", quoted(name));
+                let pools = ROOT.push_key("key_pools");
+                self.errors.push(pools.push_index(index).push_key("name"), message);
+            }
+        }
+    }
+
+    fn check_unique<'n>(
+        &mut self,
+        section: &'static str,
+        names: impl Iterator<Item = Option<&'n str>>,
+    ) {
+        let mut seen = HashMap::new();
+        for (index, name) in names.enumerate() {
+            let Some(name) = name else { continue };
+            if let Some(first) = seen.get(name) {
+                let message = format!("{} is also the name of {section}[{first}]", quoted(name));
+                let location = ROOT.push_key(section);
+                self.errors.push(location.push_index(index).push_key("name"), message);
+            } else {
+                seen.insert(name, index);
+            }
+        }
+    }
+
+    fn check_key_count(
+        &mut self,
+        providers: &[Entry<config::Provider>],
+        pools: &[Entry<config::KeyPool>],
+    ) {
+        let own = providers.iter().filter_map(Entry::read).map(|provider| provider.keys.0.len());
+        let shared = pools.iter().filter_map(Entry::read).map(|pool| pool.keys.0.len());
+        let count: usize = own.chain(shared).sum();
+        if count > MAX_KEYS {
+            let message =
+                format!("{count} keys in all providers and key_pools; at most {MAX_KEYS}");
+            self.errors.push(ROOT, message);
+        }
+    }
+
+    fn anonymous(&mut self, anonymous: &Anonymous, consumers: &[&str]) -> Option<String> {
+        let Anonymous::Consumer(name) = anonymous else { return None };
+        if !consumers.contains(&name.0.as_str()) {
+            let known = known(consumers.iter().copied());
+            let message = format!("{} is not a consumer; {known}", quoted(&name.0));
+            self.errors.push(ROOT.push_key("anonymous").push_key("consumer"), message);
+        }
+        Some(name.0.clone())
+    }
+
+    fn admin(&mut self, admin: &config::Admin) -> Vec<KeyDigest> {
+        let keys = ROOT.push_key("admin");
+        let keys = keys.push_key("keys");
+        let mut digests = Vec::new();
+        for (index, key) in admin.keys.0.iter().enumerate() {
+            let location = keys.push_index(index);
+            let secret = match key {
+                PresentedKey::Sha256(digest) => {
+                    digests.push(KeyDigest(digest.0));
+                    continue;
+                }
+                PresentedKey::Environment(name) => {
+                    self.environment_secret(name, location.push_key("env"))
+                }
+                PresentedKey::Inline(text) => {
+                    self.header_secret(&text.0, location.push_key("inline"))
+                }
+            };
+            digests.extend(secret.map(|secret| KeyDigest::of(secret.as_bytes())));
+        }
+        digests
+    }
+
+    /// The keys of each pool by tier. A broken pool has none, and is an error already.
+    fn pools<'c>(&mut self, pools: &'c [Entry<config::KeyPool>]) -> HashMap<&'c str, Levels> {
+        let location = ROOT.push_key("key_pools");
+        let mut compiled = HashMap::new();
+        for (index, entry) in pools.iter().enumerate() {
+            let levels = entry.read().map_or_else(Levels::new, |pool| {
+                self.keys(&Owner::Pool(&pool.name.0), &pool.keys.0, location.push_index(index))
+            });
+            compiled.extend(entry.name().map(|name| (name, levels)));
+        }
+        compiled
+    }
+
+    fn providers(
+        &mut self,
+        providers: &[Entry<config::Provider>],
+        pools: &HashMap<&str, Levels>,
+    ) -> Vec<Provider> {
+        let location = ROOT.push_key("providers");
+        let mut compiled = Vec::new();
+        for (index, entry) in providers.iter().enumerate() {
+            let Some(provider) = entry.read() else { continue };
+            compiled.extend(self.provider(provider, pools, location.push_index(index)));
+        }
+        compiled
+    }
+
+    fn provider(
+        &mut self,
+        written: &config::Provider,
+        pools: &HashMap<&str, Levels>,
+        location: ValuePointerRef<'_>,
+    ) -> Option<Provider> {
+        let name = written.name.0.as_str();
+        let mut levels = self.keys(&Owner::Provider(name), &written.keys.0, location);
+        levels.extend(self.shared_levels(&written.pools.0, pools, location));
+        if written.keys.0.is_empty() && written.pools.0.is_empty() {
+            self.errors.push(location, "has neither keys nor pools");
+        }
+        let Some(kind) = written.kind.or_else(|| provider::find(name)) else {
+            let known = known(provider::names());
+            let message =
+                format!("{} is not a kind of provider, so set kind; {known}", quoted(name));
+            self.errors.push(location.push_key("name"), message);
+            return None;
+        };
+        let host = written.host.as_ref().map_or(kind.host, |host| host.0.as_str());
+        if host.is_empty() {
+            let message = format!("missing; the kind {} has none of its own", kind.name);
+            self.errors.push(location.push_key("host"), message);
+        }
+        let base_path = written.base_path.as_ref().map_or(kind.base_path, |path| path.0.as_str());
+        Some(Provider {
+            name: name.to_owned(),
+            kind,
+            cluster: written.cluster.as_ref().map_or(name, |cluster| cluster.0.as_str()).to_owned(),
+            host: host.to_owned(),
+            base_path: base_path.to_owned(),
+            levels,
+            select: written.select,
+            rest: written.rest,
+            maintenance: written.maintenance.0.clone(),
+            include_usage: written.include_usage.unwrap_or(kind.stream_options),
+            slot: format!("{SLOTS}/provider/{name}"),
+            usage_slot: format!("{SLOTS}/usage/provider/{name}"),
+        })
+    }
+
+    fn shared_levels(
+        &mut self,
+        names: &[config::values::Name],
+        pools: &HashMap<&str, Levels>,
+        location: ValuePointerRef<'_>,
+    ) -> Levels {
+        let location = location.push_key("pools");
+        let mut levels = Levels::new();
+        for (index, name) in names.iter().enumerate() {
+            let location = location.push_index(index);
+            if names.iter().take(index).any(|earlier| earlier == name) {
+                self.errors.push(location, format!("{} is listed twice", quoted(&name.0)));
+            } else if let Some(shared) = pools.get(name.0.as_str()) {
+                levels.extend(shared.iter().cloned());
+            } else {
+                let mut pools: Vec<&str> = pools.keys().copied().collect();
+                pools.sort_unstable();
+                let message = format!("{} is not a key pool; {}", quoted(&name.0), known(pools));
+                self.errors.push(location, message);
+            }
+        }
+        levels
+    }
+
+    /// Adds the keys of one owner; their indices by tier, the lowest first.
+    fn keys(
+        &mut self,
+        owner: &Owner<'_>,
+        keys: &[config::Key],
+        location: ValuePointerRef<'_>,
+    ) -> Levels {
+        let location = location.push_key("keys");
+        let mut seen = HashMap::new();
+        let mut tiers: BTreeMap<u32, Vec<KeyIndex>> = BTreeMap::new();
+        for (index, key) in keys.iter().enumerate() {
+            let at = location.push_index(index);
+            if let Some(first) = seen.insert(key.id.0.as_str(), index) {
+                let message = format!("{} is also the id of keys[{first}]", quoted(&key.id.0));
+                self.errors.push(at.push_key("id"), message);
+            }
+            let Some(secret) = self.secret(&key.secret, at) else { continue };
+            tiers.entry(key.tier.to_u32()).or_default().push(self.keys.len());
+            self.keys.push(owner.key(key, secret));
+        }
+        tiers.into_values().collect()
+    }
+
+    fn secret(&mut self, source: &SecretSource, location: ValuePointerRef<'_>) -> Option<Secret> {
+        let location = location.push_key("secret");
+        match source {
+            SecretSource::Header(name) => return Some(Secret::Header(name.0.clone())),
+            SecretSource::Environment(name) => {
+                self.environment_secret(name, location.push_key("env"))
+            }
+            SecretSource::Inline(text) => self.header_secret(&text.0, location.push_key("inline")),
+        }
+        .map(Secret::Value)
+    }
+
+    fn environment_secret(
+        &mut self,
+        name: &EnvironmentName,
+        location: ValuePointerRef<'_>,
+    ) -> Option<String> {
+        let Some(text) = (self.environment)(&name.0).filter(|text| !text.is_empty()) else {
+            let message = format!(
+                "environment variable {} is not set; list it in Envoy's \
+                 environment_variables.host_env_keys",
+                name.shown()
+            );
+            self.errors.push(location, message);
+            return None;
+        };
+        self.header_secret(&text, location)
+    }
+
+    /// A secret without the line break that ends a file, if a header can carry it.
+    fn header_secret(&mut self, text: &str, location: ValuePointerRef<'_>) -> Option<String> {
+        let secret = text.trim_end_matches(['\r', '\n']);
+        if secret.is_empty() {
+            self.errors.push(location, "the secret is empty");
+        } else if secret.len() > MAX_SECRET {
+            self.errors.push(location, format!("the secret is longer than {MAX_SECRET} bytes"));
+        } else if !secret.bytes().all(|b| b.is_ascii_graphic()) {
+            self.errors.push(location, "the secret has other characters than visible ASCII");
+        } else {
+            return Some(secret.to_owned());
+        }
+        None
+    }
+
+    fn models(
+        &mut self,
+        models: &[Entry<config::Model>],
+        providers: &[Entry<config::Provider>],
+    ) -> Models {
+        let names: Vec<&str> = providers.iter().filter_map(Named::name).collect();
+        let location = ROOT.push_key("models");
+        let mut compiled = Models::default();
+        for (index, entry) in models.iter().enumerate() {
+            let Some(model) = entry.read() else { continue };
+            let name = model.name.0.as_str();
+            let location = location.push_index(index);
+            let place = compiled.list.len();
+            match name.strip_suffix('*') {
+                Some(prefix) => compiled.prefixes.push((prefix.to_owned(), place)),
+                None => {
+                    compiled.exact.insert(name.to_owned(), place);
+                }
+            }
+            compiled.list.push(Model {
+                name: name.to_owned(),
+                targets: self.targets(&model.targets.0, &names, location),
+                usage_slot: format!("{SLOTS}/usage/model/{name}"),
+            });
+        }
+        compiled.prefixes.sort_by_key(|(prefix, _)| core::cmp::Reverse(prefix.len()));
+        compiled
+    }
+
+    fn targets(
+        &mut self,
+        targets: &[config::Target],
+        providers: &[&str],
+        location: ValuePointerRef<'_>,
+    ) -> Vec<Target> {
+        let location = location.push_key("targets");
+        let mut compiled = Vec::new();
+        for (index, target) in targets.iter().enumerate() {
+            let name = target.provider.0.as_str();
+            let model = target.model.as_ref().map(|model| model.0.clone());
+            // The index is right only where every provider compiles; all else is an error already.
+            let provider: Option<ProviderIndex> = providers.iter().position(|known| *known == name);
+            compiled.extend(provider.map(|provider| Target { provider, model }));
+            // Where there are no providers at all, that is the error.
+            if provider.is_none() && !providers.is_empty() {
+                let known = known(providers.iter().copied());
+                let message = format!("{} is not a provider; {known}", quoted(name));
+                let location = location.push_index(index);
+                self.errors.push(location.push_key("provider"), message);
+            }
+        }
+        compiled
+    }
+
+    fn warn_of_unused(&mut self, config: &Config) {
+        let models = config.models.iter().filter_map(Entry::read);
+        let targets: HashSet<&str> =
+            models.flat_map(|model| &model.targets.0).map(|t| t.provider.0.as_str()).collect();
+        let providers = config.providers.iter().filter_map(Entry::read);
+        let pools: HashSet<&str> =
+            providers.flat_map(|p| &p.pools.0).map(|pool| pool.0.as_str()).collect();
+        for name in config.providers.iter().filter_map(Named::name) {
+            if !targets.contains(name) {
+                self.warnings.push(format!("no model uses the provider {name}"));
+            }
+        }
+        for name in config.key_pools.iter().filter_map(Named::name) {
+            if !pools.contains(name) {
+                self.warnings.push(format!("no provider uses the key pool {name}"));
+            }
+        }
+    }
+
+    /// Two records for one key at the provider: each rests on its own, so the other is tried in vain.
+    fn warn_of_shared_secrets(&mut self) {
+        for (index, key) in self.keys.iter().enumerate() {
+            let earlier = self.keys.iter().take(index).find(|other| other.secret == key.secret);
+            if let Some(other) = earlier {
+                let names = (&other.name, &key.name);
+                self.warnings.push(format!("{} and {} have the same secret", names.0, names.1));
+            }
+        }
+    }
+}
+
+/// Who has a key.
+enum Owner<'n> {
+    Provider(&'n str),
+    Pool(&'n str),
+}
+
+impl Owner<'_> {
+    fn key(&self, written: &config::Key, secret: Secret) -> Key {
+        let (owner, name) = match self {
+            Self::Provider(name) => (format!("provider:{name}"), name),
+            Self::Pool(name) => (format!("pool:{name}"), name),
+        };
+        let id = written.id.0.as_str();
+        let slot = format!("{SLOTS}/key/{owner}/{id}");
+        let group_slot = match &written.quota_group {
+            Some(group) => format!("{SLOTS}/group/{owner}/{}", group.0),
+            None => slot.clone(),
+        };
+        Key {
+            id: id.to_owned(),
+            name: format!("{name}/{id}"),
+            fingerprint: match &secret {
+                Secret::Value(value) => fingerprint(value.as_bytes()),
+                Secret::Header(_) => 0,
+            },
+            secret,
+            weight: written.weight.to_u32(),
+            tier: written.tier.to_u32(),
+            limits: written.limits.0.clone(),
+            valid: written.valid(),
+            slot,
+            group_slot,
+            usage_slot: format!("{SLOTS}/usage/key/{owner}/{id}"),
+        }
+    }
+}
+
+/// What other parts of the document refer to by name.
+trait Named {
+    fn name(&self) -> Option<&str>;
+}
+
+macro_rules! named {
+    ($($entry:ty),*) => {$(
+        impl Named for Entry<$entry> {
+            fn name(&self) -> Option<&str> {
+                match self {
+                    Self::Read(entry) => Some(&entry.name.0),
+                    Self::Broken { name } => name.as_ref().map(|name| name.0.as_str()),
+                }
+            }
+        }
+    )*};
+}
+
+named!(config::Provider, config::KeyPool, config::Model, config::Consumer);
+
+impl<T> Entry<T> {
+    fn read(&self) -> Option<&T> {
+        match self {
+            Self::Read(entry) => Some(entry),
+            Self::Broken { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! What an answer does to the records: rest, refusal, recovery, headroom, counts.
+//!
+//! One compare-and-swap a transition, and one log line: the hundred answers of a burst are one transition.
+
+use core::time::Duration;
+
+use crate::effect::Cx;
+use crate::headers::Headers;
+use crate::hint::{Headroom, Reported};
+use crate::keys;
+use crate::ledger::{self, Edit};
+use crate::plan::Plan;
+use crate::random::Random;
+use crate::record::{Cause, Gauge, Reason, Record, Rest};
+use crate::runtime::{Key, Provider};
+use crate::signal::{Scope, Signal, Verdict};
+use crate::tally;
+use crate::time::UnixTime;
+use crate::upstream;
+use crate::usage::Usage;
+
+/// An attempt that was sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Sent<'a> {
+    pub provider: &'a Provider,
+    pub key: &'a Key,
+    /// What the provider calls the model.
+    pub model: &'a str,
+    /// Record of what was used of the model that the client asked for.
+    pub model_slot: &'a str,
+    pub at: UnixTime,
+    /// Of the secret that was sent.
+    pub fingerprint: u64,
+}
+
+/// Server errors and broken connections in a row after which a provider rests.
+const FAILURES: u8 = 3;
+
+/// Remaining counts without a reset are believed this long: the window that most providers use.
+const UNDATED: Duration = Duration::from_secs(60);
+
+/// An attempt leaves.
+pub fn sent(cx: &mut Cx<'_>, sent: &Sent<'_>) {
+    for slot in [&sent.key.usage_slot, &sent.provider.usage_slot] {
+        let written = tally::request(cx.shared, slot, cx.now);
+        cx.lost(written);
+    }
+    let labels = [("provider", sent.provider.name.as_str()), ("key", sent.key.name.as_str())];
+    cx.count("attempts", &labels);
+}
+
+/// A good answer: what was over is forgotten, and what the provider says is left is kept.
+pub fn succeeded(cx: &mut Cx<'_>, sent: &Sent<'_>, reported: &Reported) {
+    let key = sent.key;
+    let alone = key.slot == key.group_slot;
+    let now = cx.now;
+    let recovered = ledger::update(cx.shared, &key.group_slot, |record: &mut Record| {
+        let mut recovered = false;
+        let mut write = false;
+        if alone {
+            write |= record.adopt(sent.fingerprint);
+        }
+        recovered |= record.rest.clear(now);
+        if let Some(rest) = record.model_mut(sent.model)
+            && rest.clear(now)
+        {
+            record.models.retain(|m| m.rest != Rest::default());
+            recovered = true;
+        }
+        write |= take_gauge(&mut record.requests, reported.requests.as_ref(), now);
+        write |= take_gauge(&mut record.tokens, reported.tokens.as_ref(), now);
+        if write || recovered { Edit::Write(recovered) } else { Edit::Keep(false) }
+    });
+    let mut recovered = recovered.unwrap_or_default();
+    if !alone {
+        let own = ledger::update(cx.shared, &key.slot, |record: &mut Record| {
+            let adopted = record.adopt(sent.fingerprint);
+            let cleared = record.rest.clear(now);
+            if adopted || cleared { Edit::Write(cleared) } else { Edit::Keep(false) }
+        });
+        recovered |= own.unwrap_or_default();
+    }
+    if recovered {
+        cx.log(log::Level::Info, format!("key {}: ready again", key.name));
+        cx.count("recoveries", &[("provider", sent.provider.name.as_str()), ("key", &key.name)]);
+    }
+    let woken = ledger::update(cx.shared, &sent.provider.slot, |record: &mut Record| {
+        let woken = record.rest.clear(now);
+        if woken || record.failures > 0 {
+            record.failures = 0;
+            Edit::Write(woken)
+        } else {
+            Edit::Keep(false)
+        }
+    });
+    if woken.unwrap_or_default() {
+        cx.log(log::Level::Info, format!("provider {}: ready again", sent.provider.name));
+    }
+}
+
+/// An answer that is not good, or none at all.
+pub fn failed(cx: &mut Cx<'_>, sent: &Sent<'_>, signal: &Signal, reported: &Reported) {
+    if signal.verdict != Verdict::ClientFault {
+        for slot in [&sent.key.usage_slot, &sent.provider.usage_slot] {
+            let written = tally::failure(cx.shared, slot);
+            cx.lost(written);
+        }
+    }
+    learned(cx, sent, signal, reported);
+}
+
+/// What a failure says about key, model or provider.
+pub fn learned(cx: &mut Cx<'_>, sent: &Sent<'_>, signal: &Signal, reported: &Reported) {
+    let reason = match signal.verdict {
+        Verdict::Success | Verdict::ClientFault => return succeeded(cx, sent, reported),
+        Verdict::ServerError => return server_error(cx, sent),
+        Verdict::RateLimited => Reason::RateLimited,
+        Verdict::OutOfQuota => Reason::OutOfQuota,
+        Verdict::KeyRejected => Reason::KeyRejected,
+        Verdict::Overloaded => Reason::Overloaded,
+    };
+    let (slot, model) = match (reason, signal.scope) {
+        (Reason::Overloaded, Scope::Model) => (&sent.key.group_slot, Some(sent.model)),
+        (Reason::Overloaded, _) | (_, Scope::Provider) => (&sent.provider.slot, None),
+        (Reason::KeyRejected, _) => (&sent.key.slot, None),
+        (_, Scope::Model) => (&sent.key.group_slot, Some(sent.model)),
+        (_, Scope::Key) => (&sent.key.group_slot, None),
+    };
+    let (now, seed) = (cx.now, cx.random.clone());
+    let adopts = slot == &sent.key.slot;
+    let entered = ledger::update(cx.shared, slot, |record: &mut Record| {
+        if adopts {
+            record.adopt(sent.fingerprint);
+        }
+        take_gauge(&mut record.requests, reported.requests.as_ref(), now);
+        take_gauge(&mut record.tokens, reported.tokens.as_ref(), now);
+        let rest = match model {
+            Some(model) => record.model_entry(model),
+            None => &mut record.rest,
+        };
+        let cause = cause(sent, reason, signal.hint, rest.level, now, &mut seed.clone());
+        let news = rest.enter(cause, sent.at, now);
+        Edit::Write((news, rest.until, rest.hinted))
+    });
+    let Ok((news, until, hinted)) = entered else { return cx.lost(Err(ledger::Unwritten)) };
+    if news {
+        transition(cx, sent, reason, slot == &sent.provider.slot, model, until, hinted);
+    }
+}
+
+/// The request goes on: to another key of the provider, or to another provider.
+pub fn moved(cx: &mut Cx<'_>, plan: &Plan, to: &'static str) {
+    let runtime = cx.runtime;
+    if let Some(target) = plan.resolve(runtime) {
+        cx.count("failovers", &[("provider", &target.provider.name), ("to", to)]);
+    }
+}
+
+/// Envoy did not supply the secret of a key in its header.
+pub fn missing_secret(cx: &mut Cx<'_>, key: &Key) {
+    let now = cx.now;
+    let cause = Cause { reason: Reason::KeyRejected, until: now.after(RECHECK), hinted: false };
+    let news = ledger::update(cx.shared, &key.slot, |record: &mut Record| {
+        let news = record.rest.enter(cause, now, now);
+        Edit::Write(news)
+    });
+    if news.unwrap_or(true) {
+        cx.log(log::Level::Error, format!("key {}: its header carries no secret", key.name));
+    }
+}
+
+/// Secrets by header show here alone: a key whose secret has changed since it was put to rest is ready.
+pub fn rotated(cx: &mut Cx<'_>, headers: &Headers) {
+    let runtime = cx.runtime;
+    for key in runtime.keys.iter().filter(|key| key.secret.is_by_header()) {
+        let record: Record = ledger::read(cx.shared, &key.slot);
+        if record.rest.reason.is_none() {
+            continue;
+        }
+        let Some(credentials) = upstream::credentials(headers, key) else { continue };
+        let adopted = ledger::update(cx.shared, &key.slot, |record: &mut Record| {
+            if record.adopt(credentials.fingerprint) {
+                Edit::Write(true)
+            } else {
+                Edit::Keep(false)
+            }
+        });
+        if adopted.unwrap_or_default() {
+            cx.log(log::Level::Info, format!("key {}: a new secret, ready", key.name));
+        }
+    }
+}
+
+/// Counts tokens as soon as they are known.
+pub fn used(cx: &mut Cx<'_>, sent: &Sent<'_>, usage: &Usage) {
+    for slot in [&sent.key.usage_slot, &sent.provider.usage_slot, sent.model_slot] {
+        let written = tally::tokens(cx.shared, slot, usage);
+        cx.lost(written);
+    }
+    for (kind, by) in [
+        ("prompt", usage.prompt),
+        ("completion", usage.completion),
+        ("cached", usage.cached),
+        ("reasoning", usage.reasoning),
+    ] {
+        if by > 0 {
+            let labels = [
+                ("provider", sent.provider.name.as_str()),
+                ("key", &sent.key.name),
+                ("kind", kind),
+            ];
+            cx.count_by("tokens", &labels, by);
+        }
+    }
+}
+
+/// Gives reserved tokens back, or charges what was used beyond them.
+pub fn reconcile(cx: &Cx<'_>, sent: &Sent<'_>, reserved: u64, usage: &Usage) {
+    let real = usage.prompt.saturating_add(usage.completion);
+    keys::reconcile(cx.shared, sent.key, reserved, real, cx.now);
+}
+
+fn server_error(cx: &mut Cx<'_>, sent: &Sent<'_>) {
+    let (now, seed) = (cx.now, cx.random.clone());
+    let entered = ledger::update(cx.shared, &sent.provider.slot, |record: &mut Record| {
+        record.failures = record.failures.saturating_add(1);
+        let probing = record.rest.reason.is_some() && now >= record.rest.until;
+        if record.failures < FAILURES && !probing {
+            return Edit::Write(None);
+        }
+        let level = record.rest.level;
+        let cause = cause(sent, Reason::Failing, None, level, now, &mut seed.clone());
+        let news = record.rest.enter(cause, sent.at, now);
+        Edit::Write(news.then_some(record.rest.until))
+    });
+    match entered {
+        Ok(Some(until)) => transition(cx, sent, Reason::Failing, true, None, until, false),
+        Ok(None) => {}
+        Err(unwritten) => cx.lost(Err(unwritten)),
+    }
+    // A probe that broke off says nothing about the key; its turn goes to the next.
+    let _ = ledger::update(cx.shared, &sent.key.group_slot, |record: &mut Record| {
+        if record.rest.probe == UnixTime(0) {
+            return Edit::Keep(());
+        }
+        record.rest.probe = UnixTime(0);
+        Edit::Write(())
+    });
+}
+
+fn cause(
+    sent: &Sent<'_>,
+    reason: Reason,
+    hint: Option<Duration>,
+    level: u8,
+    now: UnixTime,
+    random: &mut Random,
+) -> Cause {
+    let rest = &sent.provider.rest;
+    let wait = match (hint, reason) {
+        (Some(hint), _) => hint.min(rest.max).max(SHORTEST),
+        (None, Reason::RateLimited) => back_off(rest.default, rest.max, level, random),
+        (None, Reason::OutOfQuota) => rest.out_of_quota,
+        // A rotated secret by header shows only when it is used, so a refusal must not keep it from being.
+        (None, Reason::KeyRejected) if sent.key.secret.is_by_header() => rest.rejected.min(RECHECK),
+        (None, Reason::KeyRejected) => rest.rejected,
+        (None, Reason::Overloaded | Reason::Failing) => {
+            back_off(rest.overloaded, rest.max, level, random)
+        }
+    };
+    Cause { reason, until: now.after(wait), hinted: hint.is_some() }
+}
+
+/// A hint of nothing is still a refusal: the next try is not at once.
+const SHORTEST: Duration = Duration::from_millis(100);
+
+/// How soon a rejected key whose secret comes by header is tried again.
+const RECHECK: Duration = Duration::from_secs(60);
+
+/// Doubles with every rest in a row, up to a quarter more at random, never beyond `max`.
+fn back_off(base: Duration, max: Duration, level: u8, random: &mut Random) -> Duration {
+    let doubled = base.saturating_mul(1_u32.checked_shl(u32::from(level)).unwrap_or(u32::MAX));
+    doubled.min(max).mul_f64(1.0 + 0.25 * random.unit()).min(max.max(base))
+}
+
+fn take_gauge(gauge: &mut Gauge, reported: Option<&Headroom>, now: UnixTime) -> bool {
+    let Some(reported) = reported.filter(|r| r.limit > 0) else { return false };
+    let taken = match reported.reset {
+        Some(reset) => {
+            Gauge { remaining: reported.remaining, limit: reported.limit, reset: now.after(reset) }
+        }
+        // Without a reset nobody could say when an empty key comes back: it is only the last choice.
+        None => Gauge {
+            remaining: reported.remaining.max(1),
+            limit: reported.limit,
+            reset: now.after(UNDATED),
+        },
+    };
+    let changed = *gauge != taken;
+    *gauge = taken;
+    changed
+}
+
+fn transition(
+    cx: &mut Cx<'_>,
+    sent: &Sent<'_>,
+    reason: Reason,
+    provider: bool,
+    model: Option<&str>,
+    until: UnixTime,
+    hinted: bool,
+) {
+    let what = match (provider, model) {
+        (true, _) => format!("provider {}", sent.provider.name),
+        (false, Some(model)) => format!("key {} for model {model}", sent.key.name),
+        (false, None) => format!("key {}", sent.key.name),
+    };
+    let source = if hinted { "the provider's hint" } else { "no hint" };
+    // A rejected key needs an operator; everything else comes back by itself.
+    let level = if reason == Reason::KeyRejected { log::Level::Error } else { log::Level::Warn };
+    let reason = reason.as_str();
+    cx.log(level, format!("{what}: rests until {} ({reason}, {source})", until.rfc3339()));
+    let labels =
+        [("provider", sent.provider.name.as_str()), ("key", &sent.key.name), ("reason", reason)];
+    cx.count("rests", &labels);
+}

@@ -1,0 +1,385 @@
+//! The `standalone` stage: both decisions in one HTTP filter, where upstream filters cannot be loaded
+//! (Istio `WasmPlugin`, Envoy Gateway policies).
+//!
+//! It sends on known key state and cannot try again within the request: an exhausted key costs one
+//! request a 429 whose hint says "at once", and the next request goes out with another key. Where the
+//! route has a fixed cluster, the provider is that cluster's; with `cluster_header` it is chosen.
+//!
+//! In [`Mode::Headers`] nothing is ever held at the headers, so it works without
+//! `allow_on_headers_stop_iteration`: the key is chosen before the model is known, and a body is patched
+//! on its way.
+
+use crate::effect::{Cx, Effect, Flow};
+use crate::gateway::{ANSWERED_HEADER, CLUSTER_HEADER};
+use crate::headers::Headers;
+use crate::intake::{self, Pending};
+use crate::keys::{self, Want};
+use crate::plan::Plan;
+use crate::reply::{Refusal, Reply};
+use crate::routing;
+use crate::runtime::{Mode, Provider, ProviderIndex, Runtime, Secret};
+use crate::signal::{Signal, Verdict};
+use crate::tally;
+use crate::trip::{Progress, Trip};
+use crate::upstream;
+
+/// What the host knows of the route.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Host<'a> {
+    /// Route metadata `keyward.provider`.
+    pub provider: Option<&'a str>,
+    /// Where the route leads, if that is fixed.
+    pub cluster: Option<&'a str>,
+}
+
+/// One request.
+#[derive(Debug, Default)]
+pub struct Standalone {
+    state: State,
+    /// Of the answer, where headers went on before the body was there.
+    refusal: Option<Reply>,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    Start,
+    /// Headers are held, and kept here to be changed when the body is known.
+    AwaitingBody(Pending, Headers, Option<ProviderIndex>),
+    /// Headers are gone with a key; the body still needs to be read and patched.
+    Ahead(Pending, Ahead),
+    Sent(Box<Trip>),
+    Done,
+}
+
+/// What was decided before the body was known.
+#[derive(Debug)]
+struct Ahead {
+    provider: ProviderIndex,
+    claim: keys::Claim,
+    headers: Headers,
+}
+
+impl Standalone {
+    pub fn on_request_headers(
+        &mut self,
+        cx: &mut Cx<'_>,
+        headers: &Headers,
+        host: &Host<'_>,
+        end_of_stream: bool,
+    ) -> Flow {
+        let runtime = cx.runtime;
+        intake::sanitize(cx, headers, |name| is_secret_header(runtime, name));
+        let pending = match intake::head(cx, headers, end_of_stream) {
+            Ok(pending) => pending,
+            Err(reply) => return self.answer(cx, reply),
+        };
+        let provider = pinned(runtime, host);
+        match runtime.mode {
+            Mode::Body => {
+                self.state = State::AwaitingBody(pending, headers.clone(), provider);
+                Flow::Pause
+            }
+            Mode::Headers => self.go_ahead(cx, pending, headers, provider),
+        }
+    }
+
+    /// Whether [`Self::on_request_body`] needs the bytes.
+    pub fn wants_request_body(&self, end_of_stream: bool) -> bool {
+        end_of_stream && matches!(self.state, State::AwaitingBody(..) | State::Ahead(..))
+    }
+
+    /// `body` is all that has come so far.
+    pub fn on_request_body(&mut self, cx: &mut Cx<'_>, body: &[u8], end_of_stream: bool) -> Flow {
+        if !matches!(self.state, State::AwaitingBody(..) | State::Ahead(..)) {
+            return Flow::Continue;
+        }
+        if !end_of_stream {
+            return Flow::Pause;
+        }
+        match core::mem::take(&mut self.state) {
+            State::AwaitingBody(pending, headers, provider) => {
+                self.send(cx, &pending, &headers, provider, body)
+            }
+            State::Ahead(pending, ahead) => self.catch_up(cx, &pending, ahead, body),
+            State::Start | State::Sent(_) | State::Done => Flow::Continue,
+        }
+    }
+
+    pub fn on_response_headers(
+        &mut self,
+        cx: &mut Cx<'_>,
+        headers: &Headers,
+        end_of_stream: bool,
+    ) -> Flow {
+        if headers.contains(ANSWERED_HEADER) {
+            cx.remove_header(ANSWERED_HEADER);
+        }
+        let hold = cx.runtime.mode == Mode::Body;
+        let State::Sent(trip) = &mut self.state else { return Flow::Continue };
+        trip.answered(headers, hold, cx.now);
+        if hold || end_of_stream {
+            return if end_of_stream { self.on_response_body(cx, &[], true) } else { Flow::Pause };
+        }
+        if trip.status < 300 {
+            trip.succeeded(cx);
+            trip.pass(cx);
+            cx.remove_header(ANSWERED_HEADER);
+            return Flow::Continue;
+        }
+        // The status cannot change once the headers are gone, and the body cannot be waited for.
+        let signal = trip.classify(cx, &[]);
+        trip.failed(cx, &signal);
+        trip.give_back(cx);
+        match trip.refusal(cx, &signal, b"?") {
+            Some(refusal) => {
+                let reply = refusal.openai();
+                upstream::clean_answer(cx, &trip.headers);
+                cx.remove_header("content-length");
+                cx.set_header(":status", reply.status.to_string());
+                for (name, value) in &reply.headers {
+                    cx.set_header(name, value.as_bytes());
+                }
+                self.refusal = Some(reply);
+            }
+            None => {
+                trip.pass(cx);
+                cx.remove_header(ANSWERED_HEADER);
+            }
+        }
+        Flow::Continue
+    }
+
+    /// Whether [`Self::on_response_body`] needs the bytes.
+    pub fn wants_response_body(&self) -> bool {
+        matches!(&self.state, State::Sent(trip) if trip.wants_body())
+    }
+
+    /// `body` is all that was held back, or else the chunk that has come.
+    pub fn on_response_body(&mut self, cx: &mut Cx<'_>, body: &[u8], end_of_stream: bool) -> Flow {
+        let State::Sent(trip) = &mut self.state else { return Flow::Continue };
+        match trip.feed(cx, body, end_of_stream) {
+            Progress::Held => Flow::Pause,
+            Progress::Flowing => Flow::Continue,
+            Progress::Opened => {
+                trip.pass(cx);
+                cx.remove_header(ANSWERED_HEADER);
+                Flow::Continue
+            }
+            Progress::Refused(signal, error) => self.refused(cx, &signal, &error, end_of_stream),
+        }
+    }
+
+    /// The request is over, however it ended.
+    pub fn on_done(&mut self, cx: &mut Cx<'_>, client_gone: bool) {
+        match &mut self.state {
+            State::Sent(trip) => trip.done(cx, client_gone),
+            State::Ahead(_, ahead) => {
+                keys::release(cx.shared, cx.runtime, ahead.claim, cx.now);
+            }
+            State::Start | State::AwaitingBody(..) | State::Done => {}
+        }
+        self.state = State::Done;
+    }
+
+    fn send(
+        &mut self,
+        cx: &mut Cx<'_>,
+        pending: &Pending,
+        headers: &Headers,
+        provider: Option<ProviderIndex>,
+        body: &[u8],
+    ) -> Flow {
+        let mut plan = match intake::body(cx, pending, body) {
+            Ok(plan) => plan,
+            Err(reply) => return self.answer(cx, reply),
+        };
+        plan.pin(cx.runtime, provider);
+        count_request(cx, &plan);
+        if let Err(shortage) = routing::advance(cx, &mut plan) {
+            let refusal = routing::refusal(cx, &plan, &shortage);
+            return self.answer(cx, refusal.openai());
+        }
+        plan.attempts = 1;
+        if let Some(target) = plan.resolve(cx.runtime) {
+            let cluster = target.provider.cluster.clone();
+            let trip = match Trip::start(cx, headers, plan) {
+                Ok(trip) => trip,
+                Err(refusal) => return self.answer(cx, refusal.openai()),
+            };
+            // After `Trip::start`, which strips it.
+            cx.effects.push(Effect::SetHeader(CLUSTER_HEADER.into(), cluster.into_bytes()));
+            cx.effects.push(Effect::ClearRouteCache);
+            return self.patch(cx, trip, body, true);
+        }
+        self.answer(cx, Refusal::server(500, "internal_error", "The model has no target.").openai())
+    }
+
+    /// Everything that can be decided without the body.
+    fn go_ahead(
+        &mut self,
+        cx: &mut Cx<'_>,
+        pending: Pending,
+        headers: &Headers,
+        provider: Option<ProviderIndex>,
+    ) -> Flow {
+        let runtime = cx.runtime;
+        let only = (runtime.providers.len() == 1).then_some(0);
+        let Some((index, provider)) = provider
+            .or(only)
+            .and_then(|index| runtime.providers.get(index).map(|provider| (index, provider)))
+        else {
+            let message =
+                "The route names no provider: set its metadata keyward.provider, or mode: body.";
+            return self.answer(cx, Refusal::server(500, "internal_error", message).openai());
+        };
+        let want = Want { model: "", tokens: 0, session: pending.session, tried: &[] };
+        let claimed = keys::claim(cx.shared, runtime, provider, &want, cx.now, &mut cx.random);
+        let claim = match claimed {
+            Ok(claim) => claim,
+            Err(shortage) => {
+                let quota = crate::reply::Quota::default();
+                let refusal = Refusal::shortage(&shortage, "*", quota, cx.now, &mut cx.random);
+                return self.answer(cx, refusal.openai());
+            }
+        };
+        let credentials =
+            runtime.keys.get(claim.key).and_then(|key| upstream::credentials(headers, key));
+        let Some(credentials) = credentials else {
+            keys::release(cx.shared, runtime, claim, cx.now);
+            let message = "Envoy did not supply the secret of a key.";
+            return self.answer(cx, Refusal::server(503, "no_usable_key", message).openai());
+        };
+        upstream::address(cx, headers, provider, pending.endpoint, &credentials);
+        // Nobody knows yet how long the patched body will be.
+        cx.remove_header("content-length");
+        let ahead = Ahead { provider: index, claim, headers: headers.clone() };
+        self.state = State::Ahead(pending, ahead);
+        Flow::Continue
+    }
+
+    /// The body of a request whose headers are gone.
+    fn catch_up(&mut self, cx: &mut Cx<'_>, pending: &Pending, ahead: Ahead, body: &[u8]) -> Flow {
+        let plan = intake::body(cx, pending, body).and_then(|mut plan| {
+            plan.pin(cx.runtime, Some(ahead.provider));
+            let target = plan
+                .first_open(cx.runtime)
+                .ok_or_else(|| intake::no_model(&plan.model).openai())?;
+            plan.target = target;
+            Ok(plan)
+        });
+        let mut plan = match plan {
+            Ok(plan) => plan,
+            Err(reply) => {
+                keys::release(cx.shared, cx.runtime, ahead.claim, cx.now);
+                return self.answer(cx, reply);
+            }
+        };
+        count_request(cx, &plan);
+        plan.attempts = 1;
+        plan.claim = Some(ahead.claim);
+        if let Some(key) = cx.runtime.keys.get(ahead.claim.key) {
+            plan.tried.push(keys::key_hash(key));
+        }
+        let trip = match Trip::resume(cx, &ahead.headers, plan) {
+            Ok(trip) => trip,
+            Err(refusal) => return self.answer(cx, refusal.openai()),
+        };
+        self.patch(cx, trip, body, false)
+    }
+
+    fn patch(&mut self, cx: &mut Cx<'_>, trip: Trip, body: &[u8], headers_held: bool) -> Flow {
+        if trip.patches_body
+            && let Some(patched) = trip.patched(cx.runtime, body)
+        {
+            if headers_held {
+                cx.set_header("content-length", patched.len().to_string());
+            }
+            cx.set_body(patched);
+        }
+        self.state = State::Sent(Box::new(trip));
+        Flow::Continue
+    }
+
+    fn refused(
+        &mut self,
+        cx: &mut Cx<'_>,
+        signal: &Signal,
+        error: &[u8],
+        end_of_stream: bool,
+    ) -> Flow {
+        let State::Sent(trip) = &mut self.state else { return Flow::Continue };
+        if let Some(reply) = &self.refusal {
+            // Judged by its headers before; the body may know more, such as a quota that is used up.
+            trip.learned(cx, signal);
+            trip.close();
+            cx.set_body(reply.body.clone());
+            return Flow::Continue;
+        }
+        trip.close();
+        if cx.runtime.mode == Mode::Headers {
+            let _ = end_of_stream;
+            return Flow::Continue;
+        }
+        trip.failed(cx, signal);
+        trip.give_back(cx);
+        let refusal = match signal.verdict {
+            Verdict::Success | Verdict::ClientFault => None,
+            _ => trip.refusal(cx, signal, error),
+        };
+        match refusal {
+            Some(refusal) => self.answer(cx, refusal.openai()),
+            None => {
+                trip.pass(cx);
+                cx.remove_header(ANSWERED_HEADER);
+                Flow::Continue
+            }
+        }
+    }
+
+    fn answer(&mut self, cx: &mut Cx<'_>, reply: Reply) -> Flow {
+        intake::refuse(cx, reply);
+        self.state = State::Done;
+        Flow::Pause
+    }
+}
+
+impl Plan {
+    /// Leaves only targets at `provider`, where the route leads nowhere else.
+    fn pin(&mut self, runtime: &Runtime, provider: Option<ProviderIndex>) {
+        let (Some(provider), Some(model)) = (provider, runtime.models.find(&self.model)) else {
+            return;
+        };
+        for (index, target) in (0_u32..).zip(&model.targets) {
+            if target.provider != provider {
+                self.done.push(index);
+            }
+        }
+    }
+
+    fn first_open(&self, runtime: &Runtime) -> Option<u32> {
+        let model = runtime.models.find(&self.model)?;
+        (0_u32..).zip(&model.targets).map(|(index, _)| index).find(|i| !self.done.contains(i))
+    }
+}
+
+fn count_request(cx: &mut Cx<'_>, plan: &Plan) {
+    let runtime = cx.runtime;
+    if let Some(model) = runtime.models.find(&plan.model) {
+        cx.count("requests", &[("model", &model.name)]);
+        let written = tally::request(cx.shared, &model.usage_slot, cx.now);
+        cx.lost(written);
+    }
+}
+
+/// The provider that the route leads to, if it leads to one.
+fn pinned(runtime: &Runtime, host: &Host<'_>) -> Option<ProviderIndex> {
+    let by = |matches: &dyn Fn(&Provider) -> bool| runtime.providers.iter().position(matches);
+    host.provider
+        .and_then(|name| by(&|provider| provider.name == name))
+        .or_else(|| host.cluster.and_then(|name| by(&|provider| provider.cluster == name)))
+}
+
+fn is_secret_header(runtime: &Runtime, name: &str) -> bool {
+    runtime.keys.iter().any(|key| matches!(&key.secret, Secret::Header(header) if header == name))
+}

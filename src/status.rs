@@ -1,0 +1,177 @@
+//! `GET /keyward/status`: every provider, key and model as the records say, for operators.
+
+use serde::Serialize;
+
+use crate::effect::Cx;
+use crate::ledger;
+use crate::record::{Record, Rest, Standing};
+use crate::runtime::{Key, Model, Provider};
+use crate::tally::Tally;
+use crate::time::UnixTime;
+
+#[derive(Serialize)]
+struct Status<'a> {
+    time: String,
+    providers: Vec<ProviderStatus<'a>>,
+    keys: Vec<KeyStatus<'a>>,
+    models: Vec<ModelStatus<'a>>,
+}
+
+#[derive(Serialize)]
+struct ProviderStatus<'a> {
+    name: &'a str,
+    state: &'static str,
+    reason: Option<&'static str>,
+    until: Option<String>,
+    #[serde(flatten)]
+    use_: Use,
+}
+
+#[derive(Serialize)]
+struct KeyStatus<'a> {
+    key: &'a str,
+    state: &'static str,
+    reason: Option<&'static str>,
+    until: Option<String>,
+    headroom: f64,
+    #[serde(flatten)]
+    use_: Use,
+    models: Vec<ModelRestStatus>,
+}
+
+#[derive(Serialize)]
+struct ModelRestStatus {
+    model: String,
+    state: &'static str,
+    reason: Option<&'static str>,
+    until: Option<String>,
+}
+
+#[derive(Serialize)]
+struct ModelStatus<'a> {
+    name: &'a str,
+    requests: u64,
+    tokens: Tokens,
+}
+
+#[derive(Serialize)]
+struct Use {
+    requests: u64,
+    failures: u64,
+    tokens: Tokens,
+}
+
+#[derive(Serialize)]
+struct Tokens {
+    prompt: u64,
+    completion: u64,
+    cached: u64,
+    reasoning: u64,
+}
+
+pub fn render(cx: &Cx<'_>) -> Vec<u8> {
+    let status = Status {
+        time: cx.now.rfc3339(),
+        providers: cx.runtime.providers.iter().map(|provider| of_provider(cx, provider)).collect(),
+        keys: cx.runtime.keys.iter().map(|key| of_key(cx, key)).collect(),
+        models: cx.runtime.models.list.iter().map(|model| of_model(cx, model)).collect(),
+    };
+    // Strings and numbers only: this cannot fail.
+    serde_json::to_vec(&status).unwrap_or_default()
+}
+
+/// State word, reason and end of one key, for the status and the gauges.
+pub fn key_state(
+    cx: &Cx<'_>,
+    key: &Key,
+) -> (&'static str, Option<&'static str>, Option<UnixTime>, f64) {
+    let now = cx.now;
+    let mut own: Record = ledger::read(cx.shared, &key.slot);
+    own.adopt(key.fingerprint);
+    let alone = key.slot == key.group_slot;
+    let group: Record = if alone { own.clone() } else { ledger::read(cx.shared, &key.group_slot) };
+    let headroom = own.headroom(&key.limits, now).min(group.headroom(&[], now));
+    if now < key.valid.from {
+        return ("not_yet_valid", None, Some(key.valid.from), headroom);
+    }
+    if now >= key.valid.until {
+        return ("expired", None, None, headroom);
+    }
+    let resting = [own.rest, group.rest].into_iter().find(|rest| rest.reason.is_some());
+    if let Some(rest) = resting {
+        let (state, reason, until) = of_rest(&rest, now);
+        return (state, reason, until, headroom);
+    }
+    let empty = [group.requests, group.tokens].iter().filter_map(|g| g.empty_until(now)).max();
+    if let Some(until) = empty {
+        return ("resting", Some("rate_limited"), Some(until), headroom);
+    }
+    match own.limited_until(&key.limits, 0, now) {
+        Some(until) => ("limited", Some("own_limit"), Some(until), headroom),
+        None => ("ready", None, None, headroom),
+    }
+}
+
+fn of_rest(rest: &Rest, now: UnixTime) -> (&'static str, Option<&'static str>, Option<UnixTime>) {
+    let reason = rest.reason.map(crate::record::Reason::as_str);
+    match rest.standing(now) {
+        Standing::Ready => ("ready", None, None),
+        Standing::Recovering | Standing::Probing(_) => ("recovering", reason, None),
+        Standing::Resting(until, crate::record::Reason::KeyRejected) => {
+            ("refused", reason, Some(until))
+        }
+        Standing::Resting(until, _) => ("resting", reason, Some(until)),
+    }
+}
+
+fn of_provider<'a>(cx: &Cx<'_>, provider: &'a Provider) -> ProviderStatus<'a> {
+    let record: Record = ledger::read(cx.shared, &provider.slot);
+    let window = provider.maintenance.iter().find(|window| window.contains(cx.now));
+    let (state, reason, until) = match window {
+        Some(window) => ("maintenance", None, Some(window.until)),
+        None => of_rest(&record.rest, cx.now),
+    };
+    ProviderStatus {
+        name: &provider.name,
+        state,
+        reason,
+        until: until.map(UnixTime::rfc3339),
+        use_: of_tally(&ledger::read(cx.shared, &provider.usage_slot)),
+    }
+}
+
+fn of_key<'a>(cx: &Cx<'_>, key: &'a Key) -> KeyStatus<'a> {
+    let (state, reason, until, headroom) = key_state(cx, key);
+    let group: Record = ledger::read(cx.shared, &key.group_slot);
+    let models = group.models.into_iter().map(|entry| {
+        let (state, reason, until) = of_rest(&entry.rest, cx.now);
+        ModelRestStatus { model: entry.model, state, reason, until: until.map(UnixTime::rfc3339) }
+    });
+    KeyStatus {
+        key: &key.name,
+        state,
+        reason,
+        until: until.map(UnixTime::rfc3339),
+        headroom: (headroom * 1000.0).round() / 1000.0,
+        use_: of_tally(&ledger::read(cx.shared, &key.usage_slot)),
+        models: models.collect(),
+    }
+}
+
+fn of_model<'a>(cx: &Cx<'_>, model: &'a Model) -> ModelStatus<'a> {
+    let Use { requests, tokens, .. } = of_tally(&ledger::read(cx.shared, &model.usage_slot));
+    ModelStatus { name: &model.name, requests, tokens }
+}
+
+fn of_tally(tally: &Tally) -> Use {
+    Use {
+        requests: tally.requests,
+        failures: tally.failures,
+        tokens: Tokens {
+            prompt: tally.tokens.prompt,
+            completion: tally.tokens.completion,
+            cached: tally.tokens.cached,
+            reasoning: tally.tokens.reasoning,
+        },
+    }
+}

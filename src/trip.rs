@@ -1,0 +1,349 @@
+//! A request that a key was put into, from its start to the last byte of its answer.
+//!
+//! What the `attempt` and the `standalone` stage have in common; where the two differ, in what becomes of
+//! an answer that is no success, each decides for itself.
+
+use crate::answer::{Answer, MAX_ERROR, Step};
+use crate::effect::{Cx, Effect};
+use crate::gateway::ANSWERED_HEADER;
+use crate::headers::Headers;
+use crate::hint::{self, Reported};
+use crate::keys;
+use crate::members::{self, Ask, Spans};
+use crate::observe::Outcome;
+use crate::plan::{FILTER_STATE, Plan};
+use crate::reply::Refusal;
+use crate::routing;
+use crate::runtime::{Key, Runtime};
+use crate::settle::{self, Sent};
+use crate::signal::{self, Scope, Signal, Verdict};
+use crate::time::UnixTime;
+use crate::upstream;
+use crate::usage::{Meter, Usage};
+
+#[derive(Debug)]
+pub struct Trip {
+    pub plan: Plan,
+    /// Of the secret that was sent.
+    fingerprint: u64,
+    sent_at: UnixTime,
+    /// The body is not what the client sent: another model name, `include_usage`.
+    pub patches_body: bool,
+    hide_usage: bool,
+    reported: Reported,
+    pub status: u16,
+    /// As the provider sent them, until it is decided what becomes of the answer.
+    pub headers: Headers,
+    meter: Meter,
+    phase: Phase,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// No answer yet.
+    Waiting,
+    /// An answer that is no success; the body says more.
+    ErrorBody,
+    Answer(Answer),
+    /// Nothing more to decide or to count.
+    Over,
+}
+
+/// What a part of the answer comes to.
+#[derive(Debug)]
+pub enum Progress {
+    /// Too early to say: keep it.
+    Held,
+    /// It has just turned out to be an answer: headers and body may go on.
+    Opened,
+    /// More of an answer that is on its way already.
+    Flowing,
+    /// No success. With the body, or the error that stood in place of an answer.
+    Refused(Signal, Vec<u8>),
+}
+
+impl Trip {
+    /// Puts the claimed key into the request and addresses it. `Err`: it cannot be sent.
+    pub fn start(cx: &mut Cx<'_>, headers: &Headers, mut plan: Plan) -> Result<Self, Refusal> {
+        let runtime = cx.runtime;
+        settle::rotated(cx, headers);
+        // A key whose secret Envoy did not supply cannot be sent; another one may.
+        let credentials = loop {
+            let Some(key) = plan.claimed_key(runtime) else { return Err(reconfigured()) };
+            if let Some(credentials) = upstream::credentials(headers, key) {
+                break credentials;
+            }
+            settle::missing_secret(cx, key);
+            if let Err(shortage) = routing::claim(cx, &mut plan) {
+                return Err(routing::refusal(cx, &plan, &shortage));
+            }
+            cx.effects.push(Effect::SetFilterState(FILTER_STATE, plan.encode()));
+        };
+        let fingerprint = credentials.fingerprint;
+        let Some(target) = plan.resolve(runtime) else { return Err(reconfigured()) };
+        upstream::address(cx, headers, target.provider, plan.endpoint, &credentials);
+        Self::with_key(cx, fingerprint, plan)
+    }
+
+    /// Like [`Self::start`] for a request whose headers are gone with that key.
+    pub fn resume(cx: &mut Cx<'_>, headers: &Headers, plan: Plan) -> Result<Self, Refusal> {
+        let Some(key) = plan.claimed_key(cx.runtime) else { return Err(reconfigured()) };
+        let fingerprint = upstream::credentials(headers, key).map_or(0, |c| c.fingerprint);
+        Self::with_key(cx, fingerprint, plan)
+    }
+
+    fn with_key(cx: &mut Cx<'_>, fingerprint: u64, plan: Plan) -> Result<Self, Refusal> {
+        let runtime = cx.runtime;
+        let Some(target) = plan.resolve(runtime) else { return Err(reconfigured()) };
+        let hide_usage = plan.stream
+            && plan.endpoint.takes_stream_options()
+            && target.provider.include_usage
+            && !plan.wants_usage;
+        let patches_body = hide_usage || target.upstream_model != plan.model;
+        let sent_at = cx.now.max(plan.not_before);
+        let trip = Self {
+            fingerprint,
+            sent_at,
+            patches_body,
+            hide_usage,
+            reported: Reported::default(),
+            status: 0,
+            headers: Headers::default(),
+            meter: Meter::default(),
+            phase: Phase::Waiting,
+            plan,
+        };
+        trip.with_sent(runtime, |sent| settle::sent(cx, sent));
+        Ok(trip)
+    }
+
+    /// The body for the provider. `None`: it is not the body that was planned for.
+    pub fn patched(&self, runtime: &Runtime, body: &[u8]) -> Option<Vec<u8>> {
+        let target = self.plan.resolve(runtime)?;
+        let model = (target.upstream_model != self.plan.model).then_some(target.upstream_model);
+        let patch = |spans: &Spans| {
+            members::patch(body, spans, model, self.hide_usage).map(std::borrow::Cow::into_owned)
+        };
+        patch(&self.plan.spans).or_else(|| {
+            // Another filter changed the body: read it again, if it is still about the same model.
+            let ask = Ask::read(body).ok().filter(|ask| ask.model == self.plan.model)?;
+            patch(&ask.spans)
+        })
+    }
+
+    /// The answer begins. `hold`: nothing of it may go on before [`Progress::Opened`].
+    pub fn answered(&mut self, headers: &Headers, hold: bool, now: UnixTime) {
+        self.status = headers.text(":status").and_then(|s| s.parse().ok()).unwrap_or_default();
+        self.reported = hint::headroom(headers, now);
+        self.headers = headers.clone();
+        self.phase = if (200..300).contains(&self.status) {
+            Phase::Answer(Answer::new(headers, self.plan.endpoint, self.hide_usage, hold, now))
+        } else {
+            Phase::ErrorBody
+        };
+    }
+
+    /// `body` is all that was held back, or else the chunk that has come.
+    pub fn feed(&mut self, cx: &mut Cx<'_>, body: &[u8], end_of_stream: bool) -> Progress {
+        match &mut self.phase {
+            Phase::Waiting | Phase::Over => Progress::Flowing,
+            Phase::ErrorBody if !end_of_stream && body.len() < MAX_ERROR => Progress::Held,
+            Phase::ErrorBody => Progress::Refused(self.classify(cx, body), body.to_vec()),
+            Phase::Answer(answer) => {
+                let was_held = answer.is_held();
+                match answer.feed(cx, body, end_of_stream) {
+                    Step::Held => Progress::Held,
+                    Step::Failed(error) => {
+                        Progress::Refused(self.classify_event(cx, &error), error)
+                    }
+                    Step::Pass => {
+                        if was_held {
+                            self.succeeded(cx);
+                        }
+                        self.count_usage(cx);
+                        if end_of_stream {
+                            self.finish(cx);
+                        }
+                        if was_held { Progress::Opened } else { Progress::Flowing }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether [`Self::feed`] has any use for more of the answer.
+    pub fn wants_body(&self) -> bool {
+        !matches!(self.phase, Phase::Over)
+    }
+
+    /// The answer was judged; nothing more is to be learnt from it.
+    pub fn close(&mut self) {
+        self.phase = Phase::Over;
+    }
+
+    /// What is known from status and headers alone.
+    pub fn classify(&self, cx: &Cx<'_>, body: &[u8]) -> Signal {
+        let Some(target) = self.plan.resolve(cx.runtime) else { return server_error() };
+        if (300..400).contains(&self.status) {
+            return server_error();
+        }
+        let (kind, model) = (target.provider.kind, target.upstream_model);
+        signal::classify(kind, self.status, &self.headers, body, model, cx.now)
+    }
+
+    /// A good answer.
+    pub fn succeeded(&self, cx: &mut Cx<'_>) {
+        self.with_sent(cx.runtime, |sent| settle::succeeded(cx, sent, &self.reported));
+    }
+
+    /// An answer that is none, or no answer.
+    pub fn failed(&self, cx: &mut Cx<'_>, signal: &Signal) {
+        self.with_sent(cx.runtime, |sent| settle::failed(cx, sent, signal, &self.reported));
+    }
+
+    /// The body of a failed answer, whose headers were judged before, says more.
+    pub fn learned(&self, cx: &mut Cx<'_>, signal: &Signal) {
+        self.with_sent(cx.runtime, |sent| settle::learned(cx, sent, signal, &self.reported));
+    }
+
+    /// Nothing was used of what was reserved.
+    pub fn give_back(&self, cx: &Cx<'_>) {
+        let reserved = self.reserved();
+        self.with_sent(cx.runtime, |sent| {
+            settle::reconcile(cx, sent, reserved, &Usage::default());
+        });
+    }
+
+    /// The attempt is over, however it ended. `client_gone`: the client went away first.
+    pub fn done(&mut self, cx: &mut Cx<'_>, client_gone: bool) {
+        match &self.phase {
+            Phase::Over => {}
+            Phase::Waiting if client_gone => self.give_back(cx),
+            Phase::Answer(_) | Phase::ErrorBody if client_gone => self.settle_tokens(cx),
+            Phase::Waiting | Phase::ErrorBody => {
+                self.failed(cx, &server_error());
+                self.give_back(cx);
+            }
+            Phase::Answer(_) => {
+                self.failed(cx, &server_error());
+                self.settle_tokens(cx);
+            }
+        }
+        self.phase = Phase::Over;
+    }
+
+    /// Makes the headers of an answer the client's.
+    pub fn pass(&mut self, cx: &mut Cx<'_>) {
+        upstream::clean_answer(cx, &self.headers);
+        let changes = matches!(&self.phase, Phase::Answer(answer) if answer.may_change());
+        if changes && self.headers.contains("content-length") {
+            cx.remove_header("content-length");
+        }
+        cx.set_header(ANSWERED_HEADER, "1");
+        if (300..400).contains(&self.status) {
+            // Envoy would follow a provider's redirect with the key still in the request.
+            cx.set_header(":status", "502");
+            cx.remove_header("location");
+        }
+        if cx.runtime.response_headers {
+            let attempts = self.plan.attempts;
+            self.with_sent(cx.runtime, |sent| {
+                cx.set_header("x-keyward-provider", sent.provider.name.as_bytes());
+                cx.set_header("x-keyward-model", sent.model.as_bytes());
+                cx.set_header("x-keyward-key", sent.key.id.as_bytes());
+                cx.set_header("x-keyward-attempts", attempts.to_string());
+            });
+        }
+        self.headers = Headers::default();
+    }
+
+    /// What the client is told where nothing is left to try; `None`: the provider's own answer.
+    pub fn refusal(&self, cx: &mut Cx<'_>, signal: &Signal, error: &[u8]) -> Option<Refusal> {
+        match signal.verdict {
+            Verdict::Success | Verdict::ClientFault => None,
+            Verdict::ServerError => {
+                let json = self.headers.text("content-type").is_some_and(|t| t.contains("json"));
+                if self.status >= 400 && json && !error.is_empty() {
+                    return None;
+                }
+                let status = if self.status == 504 { 504 } else { 502 };
+                let message = format!("The provider of model \"{}\" failed.", self.plan.model);
+                Some(Refusal::server(status, "provider_error", message))
+            }
+            _ => {
+                let shortage = routing::shortage(cx, &self.plan);
+                Some(routing::refusal(cx, &self.plan, &shortage))
+            }
+        }
+    }
+
+    fn with_sent<R>(&self, runtime: &Runtime, then: impl FnOnce(&Sent<'_>) -> R) -> Option<R> {
+        let target = self.plan.resolve(runtime)?;
+        let key = self.plan.claimed_key(runtime)?;
+        Some(then(&Sent {
+            provider: target.provider,
+            key,
+            model: target.upstream_model,
+            model_slot: &target.model.usage_slot,
+            at: self.sent_at,
+            fingerprint: self.fingerprint,
+        }))
+    }
+
+    fn reserved(&self) -> u64 {
+        self.plan.claim.map_or(0, |claim| claim.tokens)
+    }
+
+    fn classify_event(&self, cx: &Cx<'_>, error: &[u8]) -> Signal {
+        let Some(target) = self.plan.resolve(cx.runtime) else { return server_error() };
+        let event = [b"{\"error\":", error, b"}"].concat();
+        signal::classify_event(target.provider.kind, &event, target.upstream_model, cx.now)
+            .unwrap_or_else(server_error)
+    }
+
+    /// Records what has been seen of the usage since the last time.
+    fn count_usage(&mut self, cx: &mut Cx<'_>) {
+        let Phase::Answer(answer) = &self.phase else { return };
+        let Some(usage) = answer.usage() else { return };
+        let news = self.meter.report(usage);
+        if news != Usage::default() {
+            self.with_sent(cx.runtime, |sent| settle::used(cx, sent, &news));
+        }
+    }
+
+    /// Replaces the reservation by what was used; without any report the reservation stands.
+    fn settle_tokens(&self, cx: &Cx<'_>) {
+        let (reserved, total) = (self.reserved(), self.meter.total());
+        if total != Usage::default() {
+            self.with_sent(cx.runtime, |sent| settle::reconcile(cx, sent, reserved, &total));
+        }
+    }
+
+    fn finish(&mut self, cx: &mut Cx<'_>) {
+        self.settle_tokens(cx);
+        let Phase::Answer(answer) = &self.phase else { return };
+        if matches!(answer.outcome(), Outcome::Open | Outcome::Failed) {
+            self.failed(cx, &server_error());
+        }
+        self.phase = Phase::Over;
+    }
+}
+
+impl Plan {
+    /// The key that was claimed for this attempt, wherever a reload has put it.
+    pub fn claimed_key<'a>(&self, runtime: &'a Runtime) -> Option<&'a Key> {
+        let (claim, wanted) = (self.claim?, self.tried.last()?);
+        let matches = |key: &&Key| keys::key_hash(key) == *wanted;
+        let at_index = runtime.keys.get(claim.key).filter(matches);
+        at_index.or_else(|| runtime.keys.iter().find(matches))
+    }
+}
+
+fn server_error() -> Signal {
+    Signal { verdict: Verdict::ServerError, hint: None, scope: Scope::Key }
+}
+
+fn reconfigured() -> Refusal {
+    let message = "The configuration changed while the request was on its way.";
+    Refusal::server(503, "configuration_changed", message).header("retry-after", "1")
+}
