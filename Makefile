@@ -51,7 +51,7 @@ lint: rust build $(VENV) ## formatting, clippy natively and for wasm32, Python, 
 .PHONY: demo
 demo: build $(VENV) ## an exhausted key that no client notices, shown on a real Envoy; KEEP=1 leaves it running
 	$(call say,demo)
-	@PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python envoy/demo/demo.py $(if $(KEEP),--keep)
+	@PYTHONPATH=tests/e2e .venv/bin/python envoy/demo/demo.py $(if $(KEEP),--keep)
 
 .PHONY: clean
 clean: ## remove everything that was built or installed here

@@ -14,11 +14,11 @@ from .upstream import Reply, Seen
 
 
 class Llmock:
-    def __init__(self, log: Path, requests_per_minute: int):
+    def __init__(self, log: Path, requests_per_minute: int, *arguments: str):
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         command = [str(REPOSITORY / ".venv/bin/llmock"), "serve", "--host", "127.0.0.1", "--port", str(self.port)]
-        command += ["--rpm", str(requests_per_minute), "--response-style", "echo"]
+        command += ["--rpm", str(requests_per_minute), "--response-style", "echo", *arguments]
         with log.open("wb") as output:
             self.process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=dict(os.environ))
         deadline = time.monotonic() + 20
