@@ -1,5 +1,6 @@
 """Bodies: large, compressed, chunked, with trailers; HTTP/1.1 and HTTP/2 on both sides."""
 
+import dataclasses
 import gzip
 import json
 import socket
@@ -118,6 +119,16 @@ def test_a_request_with_trailers(start):
         answer = connection.makefile("rb").read()
     assert answer.startswith(b"HTTP/1.1 200 "), answer
     assert gateway.requests[0].json == chat_body("openai-model")
+
+
+@pytest.mark.parametrize("first", ["a 429", "a stream that opens with an error", "an answer"])
+def test_answers_with_trailers(start, first):
+    gateway = start(TWO, http2=True)
+    reply = {"a 429": rate_limited(30), "a stream that opens with an error": replies.error_in_stream()}.get(first, replies.chat())
+    gateway.on("openai/a", dataclasses.replace(reply, trailers=(("x-trailer", "1"),)))
+    assert gateway.chat().status == 200
+    assert gateway.attempts == (["openai/a"] if first == "an answer" else ["openai/a", "openai/b"])
+    assert sum(key["tokens"]["completion"] for key in gateway.status()["keys"]) == 12
 
 
 def test_expect_continue(start):

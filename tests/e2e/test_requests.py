@@ -214,7 +214,13 @@ def test_metrics_carry_labels(start):
     gateway = start(TWO)
     gateway.on("openai/a", replies.rate_limited(40))
     assert gateway.chat().status == 200
-    samples = [line for line in gateway.envoy.prometheus().splitlines() if "keyward" in line and "wasmcustom" not in line]
-    ours = [line for line in samples if not line.startswith("#") and 'provider="openai"' in line]
-    assert [line for line in ours if 'key="a"' in line], samples
-    assert [line for line in ours if "rate_limited" in line], samples
+    samples = gateway.envoy.prometheus().splitlines()
+    for sample in (
+        'keyward_requests{model="fast"} 1',
+        'keyward_attempts{provider="openai",key="openai/a"} 1',
+        'keyward_attempts{provider="openai",key="openai/b"} 1',
+        'keyward_rests{provider="openai",key="openai/a",reason="rate_limited"} 1',
+    ):
+        assert sample in samples, [line for line in samples if line.startswith("keyward")]
+    names = {line.split("{")[0] for line in samples if line.startswith("keyward_")}
+    assert not [name for name in names if "openai" in name or "fast" in name], "every label is extracted"

@@ -119,7 +119,7 @@ def test_providers_are_verified_by_name(tmp_path, shipped):
             provider.upstream.stop()
 
 
-@pytest.mark.parametrize("target", ["help", "build", "test", "test-unit", "test-e2e", "lint", "demo", "bench", "clean"])
+@pytest.mark.parametrize("target", ["help", "build", "test", "test-unit", "test-e2e", "lint", "demo", "clean"])
 def test_the_makefile_knows_its_targets(target):
     listed = subprocess.run(["make", "help"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
     assert any(line.split()[:1] == [target] for line in listed.splitlines())

@@ -1,5 +1,7 @@
 """A smoke run of the main job on older Envoys; the rest of this folder runs on the current one."""
 
+import subprocess
+
 import pytest
 from harness import replies
 from harness.envoy import OLDER, binary, validate
@@ -10,8 +12,6 @@ TWO = {"openai": ["a", "b"], "groq": ["c"]}
 
 
 def test_it_is_that_version(version):
-    import subprocess
-
     shown = subprocess.run([binary(version), "--version"], capture_output=True, text=True, check=True).stdout
     assert f"/{version}/" in shown
 

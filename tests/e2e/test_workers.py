@@ -153,7 +153,7 @@ def test_reload_under_load_fails_no_request_and_keeps_the_counts(start, tmp_path
                 names = [model["id"] for model in gateway.client.get("/v1/models").json["data"]]
         going = False
         statuses = [status for future in clients for status in future.result()]
-    assert len(statuses) > 100
+    assert len(statuses) > 20
     assert set(statuses) == {200}
     assert gateway.key("openai/a")["state"] == "resting", "what was learned outlives the configuration"
     assert gateway.key("openai/b")["requests"] == len(statuses) + 1

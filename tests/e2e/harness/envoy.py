@@ -31,7 +31,7 @@ class Envoy:
         environment: dict[str, str] | None = None,
         concurrency: int = 1,
         version: str = CURRENT,
-        arguments: tuple[str, ...] = (),
+        arguments: tuple[str, ...] = ("--drain-time-s", "1"),
     ):
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
@@ -44,7 +44,6 @@ class Envoy:
             *("-c", str(config_path)),
             *("--admin-address-path", str(address_path)),
             *("--concurrency", str(concurrency)),
-            *("--drain-time-s", "1"),
             *("--log-level", "info"),
             "--use-dynamic-base-id",
             *arguments,

@@ -41,7 +41,7 @@ class Setup:
     as_json: bool = False
     concurrency: int = 1
     version: str = CURRENT
-    arguments: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ("--drain-time-s", "1")
     """More of Envoy's command line."""
     change: Callable[[dict], None] | None = None
     """A last change of Envoy's configuration."""

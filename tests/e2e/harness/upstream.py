@@ -60,6 +60,7 @@ class Reply:
     pieces: tuple[bytes | Gate | Fault, ...] = ()
     framing: str = "length"  # length | chunked
     informational: tuple[int, ...] = ()
+    trailers: tuple[tuple[str, str], ...] = ()
     pace: float = 0.0
     """Seconds between pieces, so that the kernel does not deliver two as one."""
 
@@ -247,7 +248,8 @@ async def _write_http1(reply: Reply, writer: asyncio.StreamWriter) -> bool:
             await writer.drain()
             await asyncio.sleep(reply.pace)
     if reply.framing == "chunked":
-        writer.write(b"0\r\n\r\n")
+        trailers = "".join(f"{name}: {value}\r\n" for name, value in reply.trailers)
+        writer.write(f"0\r\n{trailers}\r\n".encode())
         await writer.drain()
     return True
 
@@ -315,7 +317,10 @@ class _Http2Connection:
                 else:
                     await self.send(stream, piece)
                     await asyncio.sleep(reply.pace)
-            self.h2.end_stream(stream)
+            if reply.trailers:
+                self.h2.send_headers(stream, reply.trailers, end_stream=True)
+            else:
+                self.h2.end_stream(stream)
             await self.flush()
         del self.answering[stream]
         return None
