@@ -1,0 +1,125 @@
+"""What lies in `envoy/` is valid, complete, and does TLS as it says."""
+
+import ssl
+import subprocess
+
+import pytest
+import trustme
+import yaml
+from harness import config, replies
+from harness.client import Client
+from harness.config import SHIPPED
+from harness.envoy import CURRENT, REPOSITORY, Envoy, validate
+from harness.upstream import Upstream
+
+
+def test_every_envoy_configuration_is_valid(shipped):
+    names = sorted(str(path.relative_to(SHIPPED)) for path in SHIPPED.glob("**/*.yaml"))
+    names = [name for name in names if not name.startswith(("secrets/", "docker-compose"))]
+    assert names == ["demo/envoy.yaml", "envoy.yaml", "secrets-sds.yaml", "standalone.yaml"]
+    for name in names:
+        result = validate(shipped(name), shipped.environment)
+        assert result.returncode == 0, f"{name}: {result.stderr}"
+
+
+def test_both_stages_have_the_same_machine_and_document():
+    for name in ("envoy.yaml", "secrets-sds.yaml", "demo/envoy.yaml"):
+        gateway, attempt = config.plugins(yaml.safe_load((SHIPPED / name).read_text()))
+        assert (gateway["root_id"], attempt["root_id"]) == ("gateway", "attempt")
+        assert gateway["vm_config"] == attempt["vm_config"]
+        assert gateway["configuration"] == attempt["configuration"]
+
+
+def test_a_panic_never_opens_the_gate():
+    for path in SHIPPED.glob("**/*.yaml"):
+        for plugin in config.plugins(yaml.safe_load(path.read_text())):
+            assert plugin["failure_policy"] == "FAIL_RELOAD"
+            assert plugin.get("allow_on_headers_stop_iteration", False) == (plugin["root_id"] != "standalone")
+
+
+def test_every_secret_file_is_used_and_every_used_one_exists():
+    used = {line.split("path: ")[1].split(",")[0] for line in (SHIPPED / "secrets-sds.yaml").open() if "sds_config" in line}
+    files = {f"/etc/envoy/secrets/{path.name}" for path in (SHIPPED / "secrets").iterdir()}
+    assert used == files
+
+
+def test_the_compose_file_is_complete():
+    compose = yaml.safe_load((SHIPPED / "docker-compose.yaml").read_text())
+    services = compose["services"]
+    assert services["envoy"]["image"] == f"envoyproxy/envoy:v{CURRENT}"
+    mounts = dict(volume.split(":")[:2] for volume in services["envoy"]["volumes"])
+    inside = {(SHIPPED / source).resolve().relative_to(REPOSITORY).as_posix(): target for source, target in mounts.items()}
+    assert inside == {
+        "envoy/demo/envoy.yaml": "/etc/envoy/envoy.yaml",
+        "target/wasm32-wasip1/release/keyward.wasm": "/etc/envoy/keyward.wasm",
+    }
+    bootstrap = yaml.safe_load((SHIPPED / "demo/envoy.yaml").read_text())
+    (wanted,) = {tuple(plugin["vm_config"]["environment_variables"]["host_env_keys"]) for plugin in config.plugins(bootstrap)}
+    assert set(wanted) == set(services["envoy"]["environment"])
+    targets = {
+        (address["address"], address["port_value"])
+        for cluster in bootstrap["static_resources"]["clusters"]
+        for group in cluster.get("load_assignment", {}).get("endpoints", [])
+        for endpoint in group["lb_endpoints"]
+        if (address := endpoint["endpoint"]["address"].get("socket_address"))
+    }
+    assert targets == {("mock", 8000)}
+    requirements = (REPOSITORY / "tests/requirements.txt").read_text()
+    llmock = next(line for line in requirements.splitlines() if line.startswith("llmock=="))
+    command = services["mock"]["command"][-1]
+    assert llmock in command
+    assert "--port 8000" in command
+
+
+class TlsProvider:
+    """A scripted HTTP/2 provider with a certificate; remembers the server names that it was asked for."""
+
+    def __init__(self, authority: trustme.CA, name: str, certified: str, keys: list[str]):
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        authority.issue_cert(certified).configure_cert(context)
+        context.set_alpn_protocols(["h2"])
+        context.sni_callback = lambda _socket, asked, _context: self.asked.append(asked)
+        self.asked: list[str] = []
+        self.upstream = Upstream(name, keys, replies.answer, http2=True, tls=context)
+
+
+def test_providers_are_verified_by_name(tmp_path, shipped):
+    """OpenAI's certificate is of another host here, so its keys never leave; Groq's is right."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    environment = shipped.environment
+    providers = {
+        "openai": TlsProvider(authority, "openai", "api.example.com", [environment["OPENAI_KEY_1"]]),
+        "groq": TlsProvider(authority, "groq", "api.groq.com", [environment["GROQ_KEY_1"]]),
+    }
+    bootstrap = config.load(SHIPPED / "envoy.yaml")
+    for cluster in bootstrap["static_resources"]["clusters"]:
+        provider = providers.get(cluster["name"].removesuffix("-endpoints"))
+        if provider is None or "load_assignment" not in cluster:
+            continue
+        target = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
+        target["address"] = config.loopback(provider.upstream.port)
+        tls = cluster["transport_socket"]["typed_config"]["common_tls_context"]
+        tls["validation_context"]["trusted_ca"]["filename"] = str(tmp_path / "ca.pem")
+    envoy = Envoy(bootstrap, tmp_path / "envoy", environment)
+    client = Client(envoy.port())
+    try:
+        answer = client.chat()
+        assert answer.status == 200, answer
+        assert providers["openai"].upstream.requests == []
+        assert set(providers["openai"].asked) == {"api.openai.com"}
+        (seen,) = providers["groq"].upstream.requests
+        assert (seen.protocol, seen.header("host"), seen.path) == ("2", "api.groq.com", "/openai/v1/chat/completions")
+        assert seen.json["model"] == "llama-3.1-8b-instant"
+        assert providers["groq"].asked == ["api.groq.com"]
+    finally:
+        client.close()
+        envoy.stop()
+        for provider in providers.values():
+            provider.upstream.stop()
+
+
+@pytest.mark.parametrize("target", ["help", "build", "test", "test-unit", "test-e2e", "lint", "demo", "clean"])
+def test_the_makefile_knows_its_targets(target):
+    listed = subprocess.run(["make", "help"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    assert any(line.split()[:1] == [target] for line in listed.splitlines())
