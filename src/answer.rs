@@ -175,7 +175,7 @@ impl Answer {
 /// Whether a JSON document's first member is a real `error`; `None`: too little has come to tell.
 fn opens_with_error(body: &[u8]) -> Option<bool> {
     let body = body.trim_ascii_start();
-    let Some((first, rest)) = body.split_first() else { return None };
+    let (first, rest) = body.split_first()?;
     if *first != b'{' {
         return Some(false);
     }

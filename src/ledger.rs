@@ -119,14 +119,6 @@ pub(crate) mod memory {
             Ok(())
         }
     }
-
-    impl Memory {
-        pub(crate) fn slots(&self) -> Vec<String> {
-            let mut names: Vec<_> = self.slots.borrow().keys().cloned().collect();
-            names.sort();
-            names
-        }
-    }
 }
 
 #[cfg(test)]

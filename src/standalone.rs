@@ -101,7 +101,7 @@ impl Standalone {
             State::AwaitingBody(pending, headers, provider) => {
                 self.send(cx, &pending, &headers, provider, body)
             }
-            State::Ahead(pending, ahead) => self.catch_up(cx, &pending, ahead, body),
+            State::Ahead(pending, ahead) => self.catch_up(cx, &pending, &ahead, body),
             State::Start | State::Sent(_) | State::Done => Flow::Continue,
         }
     }
@@ -264,7 +264,7 @@ impl Standalone {
     }
 
     /// The body of a request whose headers are gone.
-    fn catch_up(&mut self, cx: &mut Cx<'_>, pending: &Pending, ahead: Ahead, body: &[u8]) -> Flow {
+    fn catch_up(&mut self, cx: &mut Cx<'_>, pending: &Pending, ahead: &Ahead, body: &[u8]) -> Flow {
         let plan = intake::body(cx, pending, body).and_then(|mut plan| {
             plan.pin(cx.runtime, Some(ahead.provider));
             let target = plan

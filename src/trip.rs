@@ -147,8 +147,13 @@ impl Trip {
     pub fn feed(&mut self, cx: &mut Cx<'_>, body: &[u8], end_of_stream: bool) -> Progress {
         match &mut self.phase {
             Phase::Waiting | Phase::Over => Progress::Flowing,
-            Phase::ErrorBody if !end_of_stream && !self.is_whole(body) => Progress::Held,
-            Phase::ErrorBody => Progress::Refused(self.classify(cx, body), body.to_vec()),
+            Phase::ErrorBody => {
+                if end_of_stream || self.is_whole(body) {
+                    Progress::Refused(self.classify(cx, body), body.to_vec())
+                } else {
+                    Progress::Held
+                }
+            }
             Phase::Answer(answer) => {
                 let was_held = answer.is_held();
                 match answer.feed(cx, body, end_of_stream) {
