@@ -128,7 +128,7 @@ fn waits_from_headers() {
                 ("retry-after", "12"),
             ],
             Unknown,
-            Some(42.0),
+            Some(12.0),
         ),
         (&[("ratelimit", "\"burst\";r=0;t=30")], Unknown, Some(30.0)),
         (&[("ratelimit", "\"burst\";r=0;t=30, \"daily\";r=5;t=7000")], Unknown, Some(30.0)),

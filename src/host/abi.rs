@@ -224,6 +224,7 @@ pub(super) fn set_effective_context(context: u32) -> bool {
 
 pub(super) fn clear_route_cache() {
     const NAME: &str = "clear_route_cache";
+    let (mut results, mut size) = (null_mut(), 0);
     // SAFETY: the function takes nothing and returns nothing.
     unsafe {
         ffi::proxy_call_foreign_function(
@@ -231,8 +232,8 @@ pub(super) fn clear_route_cache() {
             NAME.len(),
             null(),
             0,
-            &raw mut *(&mut null_mut::<u8>()),
-            &raw mut *(&mut 0_usize),
+            &raw mut results,
+            &raw mut size,
         )
     };
 }

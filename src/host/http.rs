@@ -1,6 +1,6 @@
 //! One stream: callbacks become inputs of its stage, effects become host calls. Nothing is decided here.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 
 use proxy_wasm::traits::{Context, HttpContext};
@@ -208,16 +208,18 @@ impl HttpContext for Http {
     }
 }
 
-/// Envoy before 1.37; unknown versions count as newer.
+/// Envoy before 1.37; unknown versions count as newer. Asked once a VM.
 fn is_before_1_37() -> bool {
+    thread_local! {
+        static OLD: OnceCell<bool> = const { OnceCell::new() };
+    }
     let number = |part| {
         let path = ["xds", "node", "user_agent_build_version", "version", part];
         abi::property(&path).and_then(|n| n.try_into().ok().map(u64::from_le_bytes))
     };
-    thread_local! {
-        static OLD: bool = number("major_number") == Some(1) && number("minor_number").is_some_and(|n| n < 37);
-    }
-    OLD.with(|old| *old)
+    let old =
+        || number("major_number") == Some(1) && number("minor_number").is_some_and(|n| n < 37);
+    OLD.with(|known| *known.get_or_init(old))
 }
 
 fn attempt_head(
