@@ -32,8 +32,8 @@ pub struct Host<'a> {
     pub replan: bool,
     /// Envoy's number of the attempt in this round, from 1.
     pub attempt: u32,
-    /// An Envoy before 1.37, which crashes if an answer that is at its end is retried or redirected.
-    pub ends_are_final: bool,
+    /// An Envoy before 1.37: what is left of an answer after its retry or redirect crashes it.
+    pub leaves_early: bool,
 }
 
 /// One attempt.
@@ -41,7 +41,9 @@ pub struct Host<'a> {
 pub struct Attempt {
     state: State,
     number: u32,
-    ends_are_final: bool,
+    leaves_early: bool,
+    /// Some of the answer's body is kept by the host.
+    body_held: bool,
 }
 
 #[derive(Debug, Default)]
@@ -69,7 +71,7 @@ impl Attempt {
         end_of_stream: bool,
     ) -> Flow {
         self.number = host.attempt;
-        self.ends_are_final = host.ends_are_final;
+        self.leaves_early = host.leaves_early;
         let Some(mut plan) = host.plan.and_then(Plan::decode) else {
             let message =
                 "Keyward's attempt stage got a request that its gateway stage has not seen.";
@@ -152,15 +154,20 @@ impl Attempt {
     /// `body` is all that was held back, or else the chunk that has come.
     pub fn on_response_body(&mut self, cx: &mut Cx<'_>, body: &[u8], end_of_stream: bool) -> Flow {
         let State::Sent(trip) = &mut self.state else { return Flow::Continue };
-        match trip.feed(cx, body, end_of_stream) {
-            Progress::Held => Flow::Pause,
+        // Where only the first part can be dropped, the decision is made on it.
+        let early = self.leaves_early && trip.is_error();
+        match trip.feed(cx, body, end_of_stream || early) {
+            Progress::Held => {
+                self.body_held = true;
+                Flow::Pause
+            }
             Progress::Flowing => Flow::Continue,
             Progress::Opened => {
                 trip.pass(cx);
                 Flow::Continue
             }
             Progress::Refused(signal, error) => {
-                let is_final = end_of_stream && self.ends_are_final;
+                let is_final = self.leaves_early && (end_of_stream || self.body_held);
                 self.decide(cx, &signal, &error, is_final)
             }
         }
@@ -253,11 +260,15 @@ impl Attempt {
         self.leave(cx)
     }
 
-    /// Hands the answer to Envoy's router, which drops it for a retry or a redirect. Without its body:
-    /// Envoy 1.36 would send that to the client all the same.
+    /// Hands the answer to Envoy's router, which drops it for a retry or a redirect.
     fn leave(&mut self, cx: &mut Cx<'_>) -> Flow {
-        cx.set_body(Vec::new());
         self.state = State::Done;
+        if self.leaves_early {
+            // The headers alone go on, now; the part of the body that is here is never kept.
+            cx.effects.push(Effect::ResumeResponse);
+            return Flow::Pause;
+        }
+        cx.set_body(Vec::new());
         Flow::Continue
     }
 

@@ -185,6 +185,11 @@ impl Trip {
         }
     }
 
+    /// An answer that is no success by its status.
+    pub fn is_error(&self) -> bool {
+        matches!(self.phase, Phase::ErrorBody)
+    }
+
     /// Whether an error body has all come, before its end is announced: the sooner the request moves on.
     fn is_whole(&self, body: &[u8]) -> bool {
         let length = self.headers.text("content-length").and_then(|l| l.parse::<usize>().ok());
