@@ -88,7 +88,11 @@ impl Attempt {
         }
         let moved = host.provider.is_some_and(|name| plan.move_to(cx, name));
         if missed || moved {
-            if let Err(shortage) = routing::claim_again(cx, &mut plan) {
+            let last = plan.tried.last().copied();
+            if let Err(shortage) = routing::claim_again(cx, &mut plan)
+                // With another provider left, any answer moves the request on; a refusal here would not.
+                && !(routing::has_other_target(cx, &plan) && plan.insist(cx.runtime, last))
+            {
                 let refusal = routing::refusal(cx, &plan, &shortage);
                 return self.reply(cx, refusal);
             }
@@ -322,6 +326,14 @@ impl Plan {
             self.claim = None;
         }
         missed > 0
+    }
+
+    /// Takes a key again that can do nothing at the moment: the least bad of all.
+    fn insist(&mut self, runtime: &Runtime, key: Option<u64>) -> bool {
+        let index = key.and_then(|key| runtime.keys.iter().position(|k| keys::key_hash(k) == key));
+        self.claim = index.map(|key| Claim { key, tokens: 0, probe: false });
+        self.tried.extend(key);
+        index.is_some()
     }
 
     /// Follows an operator's cluster that leads to another provider than planned (an aggregate cluster).

@@ -102,7 +102,7 @@ pub fn succeeded(cx: &mut Cx<'_>, sent: &Sent<'_>, reported: &Reported) {
 pub fn failed(cx: &mut Cx<'_>, sent: &Sent<'_>, signal: &Signal, reported: &Reported) {
     if signal.verdict != Verdict::ClientFault {
         for slot in [&sent.key.usage_slot, &sent.provider.usage_slot] {
-            let written = tally::failure(cx.shared, slot);
+            let written = tally::failure(cx.shared, slot, signal.verdict, cx.now);
             cx.lost(written);
         }
     }
