@@ -126,7 +126,9 @@ impl Trip {
         };
         patch(&self.plan.spans).or_else(|| {
             // Another filter changed the body: read it again, if it is still about the same model.
-            let ask = Ask::read(body).ok().filter(|ask| ask.model == self.plan.model)?;
+            let default = self.plan.endpoint.default_model();
+            let ask =
+                Ask::read_or(body, default).ok().filter(|ask| ask.model == self.plan.model)?;
             patch(&ask.spans)
         })
     }
