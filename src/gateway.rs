@@ -16,7 +16,8 @@ use crate::time::millis;
 
 /// Names the cluster of the route; the route has `cluster_header: x-keyward-cluster`.
 pub const CLUSTER_HEADER: &str = "x-keyward-cluster";
-/// Set by the attempt stage on an answer that another key could better; Envoy then retries.
+/// Set by the attempt stage on an answer that another key could better; Envoy then retries. The value is
+/// the plan of that attempt, sealed.
 pub const RETRY_HEADER: &str = "x-keyward-retry";
 /// Set by the attempt stage on every answer that it has let through.
 pub const ANSWERED_HEADER: &str = "x-keyward-answered";
@@ -95,6 +96,10 @@ impl Gateway {
             // Envoy did not move on although the attempt stage asked for it: no retries or redirects
             // are left, a circuit breaker is open, or the route lacks the policy.
             cx.count("moves_refused", &[("model", model_label(cx, plan))]);
+            let unsent = headers.text(RETRY_HEADER).zip(cx.process_key);
+            if let Some(mut unsent) = unsent.and_then(|(sealed, key)| Plan::open(sealed, key)) {
+                routing::release(cx, &mut unsent);
+            }
             let mut shortage = routing::shortage(cx, plan);
             if shortage.ready_at().is_none() {
                 shortage.note(Lack::Tried, cx.now.after(core::time::Duration::from_secs(1)));

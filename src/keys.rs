@@ -35,8 +35,10 @@ pub struct Claim {
     pub key: KeyIndex,
     /// Tokens reserved on limits of the key.
     pub tokens: u64,
-    /// The attempt has the one turn that a key gets which has just come back.
+    /// The attempt has the one turn that a key, model or provider gets which has just come back.
     pub probe: bool,
+    /// In which windows of own limits it was counted.
+    pub at: UnixTime,
 }
 
 /// With less left than this, a key is used only when no other has more.
@@ -69,12 +71,16 @@ pub fn claim(
             let candidate = candidates.swap_remove(position);
             match take(shared, candidate.key, want, now) {
                 Ok(probe) => {
-                    if probing && !take_turn(shared, provider, now) {
-                        give_back(shared, candidate.key, want.tokens, now);
-                        shortage.note(Lack::Tried, now.after(PROBE_WAIT));
-                        return Err(shortage);
+                    let claim = Claim { key: candidate.index, tokens: want.tokens, probe, at: now };
+                    if !probing {
+                        return Ok(claim);
                     }
-                    return Ok(Claim { key: candidate.index, tokens: want.tokens, probe });
+                    if take_turn(shared, provider, now) {
+                        return Ok(Claim { probe: true, ..claim });
+                    }
+                    give_back(shared, candidate.key, want.model, claim);
+                    shortage.note(Lack::Tried, now.after(PROBE_WAIT));
+                    return Err(shortage);
                 }
                 // Another worker was faster; the next candidate.
                 Err((lack, until)) => shortage.note(lack, until),
@@ -101,31 +107,42 @@ pub fn available(
     if any { Ok(()) } else { Err(shortage) }
 }
 
-/// Undoes a claim that was never sent.
-pub fn release(shared: &dyn SharedData, runtime: &Runtime, claim: Claim, now: UnixTime) {
-    let Some(key) = runtime.keys.get(claim.key) else { return };
-    give_back(shared, key, claim.tokens, now);
-    if claim.probe && key.slot != key.group_slot {
-        let _ = ledger::update(shared, &key.group_slot, |record: &mut Record| {
-            record.rest.probe = UnixTime(0);
-            for model in &mut record.models {
-                model.rest.probe = UnixTime(0);
-            }
-            Edit::Write(())
-        });
+/// Claims `key`, whatever else there is, for an attempt that starts at `at`.
+pub fn claim_key(
+    shared: &dyn SharedData,
+    (index, key): (KeyIndex, &Key),
+    want: &Want<'_>,
+    at: UnixTime,
+) -> Option<Claim> {
+    let probe = take(shared, key, want, at).ok()?;
+    Some(Claim { key: index, tokens: want.tokens, probe, at })
+}
+
+/// Undoes a claim on `key` that was never sent.
+pub fn release(shared: &dyn SharedData, provider: &Provider, key: &Key, model: &str, claim: Claim) {
+    give_back(shared, key, model, claim);
+    if claim.probe {
+        end_turn_at(shared, &provider.slot, model);
     }
 }
 
+/// Lets the next request try what this one had the turn of: it went away without a word about that.
+pub fn end_turn(shared: &dyn SharedData, provider: &Provider, key: &Key, model: &str) {
+    end_key_turn(shared, key, model);
+    end_turn_at(shared, &provider.slot, model);
+}
+
 /// Counts what an attempt really cost in place of what was reserved.
-pub fn reconcile(shared: &dyn SharedData, key: &Key, reserved: u64, real: u64, now: UnixTime) {
+pub fn reconcile(shared: &dyn SharedData, key: &Key, claim: Claim, real: u64) {
     let difference =
-        i64::try_from(real).unwrap_or(i64::MAX) - i64::try_from(reserved).unwrap_or(i64::MAX);
+        i64::try_from(real).unwrap_or(i64::MAX) - i64::try_from(claim.tokens).unwrap_or(i64::MAX);
     if key.limits.is_empty() || difference == 0 {
         return;
     }
     // A record that cannot be written stays on the safe side: the reservation.
     let _ = ledger::update(shared, &key.slot, |record: &mut Record| {
-        record.charge(&key.limits, 0, difference, now);
+        // In the window of the reservation: the next one knows nothing of it to give back.
+        record.charge(&key.limits, 0, difference, claim.at);
         Edit::Write(())
     });
 }
@@ -138,8 +155,8 @@ fn provider_standing(
     shortage: &mut Shortage,
 ) -> Result<bool, Shortage> {
     let record: Record = ledger::read(shared, &provider.slot);
-    if let Some(window) = provider.maintenance.iter().find(|window| window.contains(now)) {
-        shortage.note(Lack::Maintenance, window.until);
+    if let Some(until) = provider.maintained_until(now) {
+        shortage.note(Lack::Maintenance, until);
         return Err(core::mem::take(shortage));
     }
     match usable(&record.rest, now) {
@@ -216,15 +233,13 @@ fn take(
         let mut probe = own_standing(record, key, want, now)?;
         if alone {
             probe |= group_standing(record, want, now)?;
-            write |= lease(record, want.model, now);
-        } else if probe {
-            record.rest.probe = now.after(PROBE_LEASE);
         }
+        write |= lease(record, want.model, now);
         if !key.limits.is_empty() {
             record.charge(&key.limits, 1, i64::try_from(want.tokens).unwrap_or(i64::MAX), now);
             write = true;
         }
-        Ok((probe, write || probe))
+        Ok((probe, write))
     })?;
     if alone {
         return Ok(probe);
@@ -236,7 +251,8 @@ fn take(
     match group {
         Ok(group_probe) => Ok(probe || group_probe),
         Err(lacking) => {
-            give_back(shared, key, want.tokens, now);
+            let claim = Claim { key: 0, tokens: want.tokens, probe, at: now };
+            give_back(shared, key, want.model, claim);
             Err(lacking)
         }
     }
@@ -257,12 +273,30 @@ fn edit(
     outcome.unwrap_or(Ok(false))
 }
 
-fn give_back(shared: &dyn SharedData, key: &Key, tokens: u64, now: UnixTime) {
-    let tokens = i64::try_from(tokens).unwrap_or(i64::MAX);
-    let _ = ledger::update(shared, &key.slot, |record: &mut Record| {
-        record.uncharge(&key.limits, tokens, now);
-        record.rest.probe = UnixTime(0);
-        Edit::Write(())
+fn give_back(shared: &dyn SharedData, key: &Key, model: &str, claim: Claim) {
+    if !key.limits.is_empty() {
+        let tokens = i64::try_from(claim.tokens).unwrap_or(i64::MAX);
+        let _ = ledger::update(shared, &key.slot, |record: &mut Record| {
+            record.uncharge(&key.limits, tokens, claim.at);
+            Edit::Write(())
+        });
+    }
+    if claim.probe {
+        end_key_turn(shared, key, model);
+    }
+}
+
+fn end_key_turn(shared: &dyn SharedData, key: &Key, model: &str) {
+    end_turn_at(shared, &key.slot, model);
+    if key.slot != key.group_slot {
+        end_turn_at(shared, &key.group_slot, model);
+    }
+}
+
+fn end_turn_at(shared: &dyn SharedData, slot: &str, model: &str) {
+    // A turn that cannot be given back ends with its lease.
+    let _ = ledger::update(shared, slot, |record: &mut Record| {
+        if record.end_turn(model) { Edit::Write(()) } else { Edit::Keep(()) }
     });
 }
 
@@ -288,14 +322,14 @@ fn valid(key: &Key, now: UnixTime) -> Result<(), Lacking> {
     Err((Lack::NotValid, from))
 }
 
-/// Refusal and own limits. `Ok(true)`: usable, and this is its one turn.
+/// Refusal, also for the model, and own limits. `Ok(true)`: usable, and this is its one turn.
 fn own_standing(
     record: &Record,
     key: &Key,
     want: &Want<'_>,
     now: UnixTime,
 ) -> Result<bool, Lacking> {
-    let probe = usable(&record.rest, now)?;
+    let probe = usable_for(record, want.model, now)?;
     match record.limited_until(&key.limits, want.tokens, now) {
         Some(until) => Err((Lack::OwnLimit, until)),
         None => Ok(probe),
@@ -304,15 +338,18 @@ fn own_standing(
 
 /// Rest of the account, of the model, and what the provider says is left.
 fn group_standing(record: &Record, want: &Want<'_>, now: UnixTime) -> Result<bool, Lacking> {
-    let mut probe = usable(&record.rest, now)?;
-    if let Some(rest) = record.model(want.model) {
-        probe |= usable(rest, now)?;
-    }
+    let probe = usable_for(record, want.model, now)?;
     let requests = record.requests.empty_until(1, now);
     match requests.max(record.tokens.empty_until(want.tokens, now)) {
         Some(until) => Err((Lack::Rest { reason: Reason::RateLimited, hinted: true }, until)),
         None => Ok(probe),
     }
+}
+
+fn usable_for(record: &Record, model: &str, now: UnixTime) -> Result<bool, Lacking> {
+    let probe = usable(&record.rest, now)?;
+    let of_model = record.model(model).map_or(Ok(false), |rest| usable(rest, now))?;
+    Ok(probe || of_model)
 }
 
 fn usable(rest: &Rest, now: UnixTime) -> Result<bool, Lacking> {

@@ -12,6 +12,7 @@ use crate::endpoint::Endpoint;
 use crate::keys::Claim;
 use crate::ledger::{ABSENT, SharedData};
 use crate::members::Spans;
+use crate::runtime::ProviderIndex;
 use crate::time::UnixTime;
 
 /// The name of the filter state.
@@ -38,6 +39,8 @@ pub struct Plan {
     /// Tokens that one attempt may cost.
     pub tokens: u64,
     pub session: Option<u64>,
+    /// The one provider that the route leads to, where the filter does not choose.
+    pub only: Option<ProviderIndex>,
     /// When the request came, and after which moment no attempt may start.
     pub started: UnixTime,
     pub deadline: UnixTime,
@@ -52,8 +55,9 @@ pub struct Plan {
     pub claim: Option<Claim>,
     /// Hashes of keys used with this target.
     pub tried: Vec<u64>,
-    /// Targets that this request is done with.
-    pub done: Vec<u32>,
+    /// Targets that this request is done with, by [`crate::routing::Resolved::id`]: a reload may turn
+    /// their order round.
+    pub done: Vec<u64>,
     /// Server errors and broken connections with this target.
     pub failures: u32,
     /// An attempt must not start before.

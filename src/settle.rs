@@ -7,11 +7,11 @@ use core::time::Duration;
 use crate::effect::Cx;
 use crate::headers::Headers;
 use crate::hint::{Headroom, Reported};
-use crate::keys;
+use crate::keys::{self, Claim};
 use crate::ledger::{self, Edit};
 use crate::plan::Plan;
 use crate::random::Random;
-use crate::record::{Cause, Gauge, Reason, Record, Rest};
+use crate::record::{Cause, Gauge, Reason, Record};
 use crate::runtime::{Key, Provider};
 use crate::signal::{Scope, Signal, Verdict};
 use crate::tally;
@@ -55,27 +55,16 @@ pub fn succeeded(cx: &mut Cx<'_>, sent: &Sent<'_>, reported: &Reported) {
     let alone = key.slot == key.group_slot;
     let now = cx.now;
     let recovered = ledger::update(cx.shared, &key.group_slot, |record: &mut Record| {
-        let mut recovered = false;
-        let mut write = false;
-        if alone {
-            write |= record.adopt(sent.fingerprint);
-        }
-        recovered |= record.rest.clear(now);
-        if let Some(rest) = record.model_mut(sent.model)
-            && rest.clear(now)
-        {
-            record.models.retain(|m| m.rest != Rest::default());
-            recovered = true;
-        }
-        write |= take_gauge(&mut record.requests, reported.requests.as_ref(), now);
-        write |= take_gauge(&mut record.tokens, reported.tokens.as_ref(), now);
+        let mut write = alone && record.adopt(sent.fingerprint);
+        let recovered = record.clear(sent.model, sent.at, now);
+        write |= take_gauges(record, sent.provider, reported, now);
         if write || recovered { Edit::Write(recovered) } else { Edit::Keep(false) }
     });
     let mut recovered = recovered.unwrap_or_default();
     if !alone {
         let own = ledger::update(cx.shared, &key.slot, |record: &mut Record| {
             let adopted = record.adopt(sent.fingerprint);
-            let cleared = record.rest.clear(now);
+            let cleared = record.clear(sent.model, sent.at, now);
             if adopted || cleared { Edit::Write(cleared) } else { Edit::Keep(false) }
         });
         recovered |= own.unwrap_or_default();
@@ -84,8 +73,14 @@ pub fn succeeded(cx: &mut Cx<'_>, sent: &Sent<'_>, reported: &Reported) {
         cx.log(log::Level::Info, format!("key {}: ready again", key.name));
         cx.count("recoveries", &[("provider", sent.provider.name.as_str()), ("key", &key.name)]);
     }
+    wake(cx, sent);
+}
+
+/// The provider has answered, and is neither overloaded nor failing.
+fn wake(cx: &mut Cx<'_>, sent: &Sent<'_>) {
+    let now = cx.now;
     let woken = ledger::update(cx.shared, &sent.provider.slot, |record: &mut Record| {
-        let woken = record.rest.clear(now);
+        let woken = record.rest.clear(sent.at, now);
         if woken || record.failures > 0 {
             record.failures = 0;
             Edit::Write(woken)
@@ -122,6 +117,7 @@ pub fn learned(cx: &mut Cx<'_>, sent: &Sent<'_>, signal: &Signal, reported: &Rep
     let (slot, model) = match (reason, signal.scope) {
         (Reason::Overloaded, Scope::Model) => (&sent.key.group_slot, Some(sent.model)),
         (Reason::Overloaded, _) | (_, Scope::Provider) => (&sent.provider.slot, None),
+        (Reason::KeyRejected, Scope::Model) => (&sent.key.slot, Some(sent.model)),
         (Reason::KeyRejected, _) => (&sent.key.slot, None),
         (_, Scope::Model) => (&sent.key.group_slot, Some(sent.model)),
         (_, Scope::Key) => (&sent.key.group_slot, None),
@@ -132,8 +128,7 @@ pub fn learned(cx: &mut Cx<'_>, sent: &Sent<'_>, signal: &Signal, reported: &Rep
         if adopts {
             record.adopt(sent.fingerprint);
         }
-        take_gauge(&mut record.requests, reported.requests.as_ref(), now);
-        take_gauge(&mut record.tokens, reported.tokens.as_ref(), now);
+        take_gauges(record, sent.provider, reported, now);
         let rest = match model {
             Some(model) => record.model_entry(model),
             None => &mut record.rest,
@@ -145,6 +140,9 @@ pub fn learned(cx: &mut Cx<'_>, sent: &Sent<'_>, signal: &Signal, reported: &Rep
     let Ok((news, until, hinted)) = entered else { return cx.lost(Err(ledger::Unwritten)) };
     if news {
         transition(cx, sent, reason, slot == &sent.provider.slot, model, until, hinted);
+    }
+    if reason != Reason::Overloaded {
+        wake(cx, sent);
     }
 }
 
@@ -174,7 +172,7 @@ pub fn rotated(cx: &mut Cx<'_>, headers: &Headers) {
     let runtime = cx.runtime;
     for key in runtime.keys.iter().filter(|key| key.secret.is_by_header()) {
         let record: Record = ledger::read(cx.shared, &key.slot);
-        if record.rest.reason.is_none() {
+        if record.rest.reason.is_none() && record.models.is_empty() {
             continue;
         }
         let Some(credentials) = upstream::credentials(headers, key) else { continue };
@@ -215,9 +213,8 @@ pub fn used(cx: &mut Cx<'_>, sent: &Sent<'_>, usage: &Usage) {
 }
 
 /// Gives reserved tokens back, or charges what was used beyond them.
-pub fn reconcile(cx: &Cx<'_>, sent: &Sent<'_>, reserved: u64, usage: &Usage) {
-    let real = usage.prompt.saturating_add(usage.completion);
-    keys::reconcile(cx.shared, sent.key, reserved, real, cx.now);
+pub fn reconcile(cx: &Cx<'_>, sent: &Sent<'_>, claim: Claim, usage: &Usage) {
+    keys::reconcile(cx.shared, sent.key, claim, usage.total());
 }
 
 fn server_error(cx: &mut Cx<'_>, sent: &Sent<'_>) {
@@ -238,14 +235,6 @@ fn server_error(cx: &mut Cx<'_>, sent: &Sent<'_>) {
         Ok(None) => {}
         Err(unwritten) => cx.lost(Err(unwritten)),
     }
-    // A probe that broke off says nothing about the key; its turn goes to the next.
-    let _ = ledger::update(cx.shared, &sent.key.group_slot, |record: &mut Record| {
-        if record.rest.probe == UnixTime(0) {
-            return Edit::Keep(());
-        }
-        record.rest.probe = UnixTime(0);
-        Edit::Write(())
-    });
 }
 
 fn cause(
@@ -283,7 +272,25 @@ fn back_off(base: Duration, max: Duration, level: u8, random: &mut Random) -> Du
     doubled.min(max).mul_f64(1.0 + 0.25 * random.unit()).min(max.max(base))
 }
 
-fn take_gauge(gauge: &mut Gauge, reported: Option<&Headroom>, now: UnixTime) -> bool {
+fn take_gauges(
+    record: &mut Record,
+    provider: &Provider,
+    reported: &Reported,
+    now: UnixTime,
+) -> bool {
+    let longest = provider.rest.max;
+    let requests = take_gauge(&mut record.requests, reported.requests.as_ref(), longest, now);
+    let tokens = take_gauge(&mut record.tokens, reported.tokens.as_ref(), longest, now);
+    requests || tokens
+}
+
+/// `longest`: a reset is capped like any other hint.
+fn take_gauge(
+    gauge: &mut Gauge,
+    reported: Option<&Headroom>,
+    longest: Duration,
+    now: UnixTime,
+) -> bool {
     let Some(reported) = reported.filter(|r| r.limit > 0) else { return false };
     let used = reported.limit.saturating_sub(reported.remaining).max(1);
     let taken = match reported.reset {
@@ -291,7 +298,7 @@ fn take_gauge(gauge: &mut Gauge, reported: Option<&Headroom>, now: UnixTime) -> 
             remaining: reported.remaining,
             limit: reported.limit,
             at: now,
-            reset: now.after(reset),
+            reset: now.after(reset.min(longest)),
             unit: if reported.refills {
                 u64::try_from(reset.as_nanos()).unwrap_or(u64::MAX) / used
             } else {
