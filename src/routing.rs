@@ -211,3 +211,122 @@ fn quota(cx: &Cx<'_>, plan: &Plan) -> Quota {
     }
     quota
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoint::Endpoint;
+    use crate::ledger::memory::Memory;
+    use crate::runtime::load;
+    use serde_json::json;
+
+    const T: UnixTime = UnixTime(1_800_000_000_000);
+
+    /// Providers `a` and `b` in this order with a key each, and `a` with another model last.
+    fn runtime(order: [&str; 2]) -> Runtime {
+        let provider = |name: &str| {
+            let limits = json!([{"requests": 1, "per": "minute"}, {"requests": 50, "per": "day"}]);
+            let keys = json!([{"id": name, "secret": {"inline": name}, "limits": limits}]);
+            json!({"name": name, "kind": "openai", "keys": keys})
+        };
+        let [first, second] = order;
+        let document = json!({
+            "providers": [provider("a"), provider("b")],
+            "models": [{"name": "m", "targets": [
+                {"provider": first}, {"provider": second}, {"provider": "a", "model": "spare"},
+            ]}],
+        });
+        load(document.to_string().as_bytes(), &|_| None).unwrap()
+    }
+
+    fn plan() -> Plan {
+        Plan {
+            endpoint: Endpoint::ChatCompletions,
+            scheme: String::new(),
+            host: String::new(),
+            path: String::new(),
+            model: "m".to_owned(),
+            consumer: String::new(),
+            stream: false,
+            wants_usage: false,
+            spans: crate::members::Ask::read(br#"{"model":"m"}"#).unwrap().spans,
+            body_length: 0,
+            tokens: 1,
+            session: None,
+            only: None,
+            started: T,
+            deadline: T.after(core::time::Duration::from_secs(10)),
+            target: 0,
+            attempts: 0,
+            round_attempt: 1,
+            claim: None,
+            tried: Vec::new(),
+            done: Vec::new(),
+            failures: 0,
+            not_before: UnixTime(0),
+        }
+    }
+
+    #[test]
+    fn targets_that_are_done_with_stay_so_in_another_order() {
+        let (before, after) = (runtime(["a", "b"]), runtime(["b", "a"]));
+        let mut plan = plan();
+        let open = |plan: &Plan, runtime| plan.open_targets(runtime).collect::<Vec<_>>();
+        assert_eq!(open(&plan, &before), [0, 1, 2]);
+        plan.give_up_target(&before);
+        plan.give_up_target(&before);
+        assert_eq!(plan.done.len(), 1);
+        assert_eq!(open(&plan, &before), [1, 2], "another model of the provider is another target");
+        assert_eq!(open(&plan, &after), [0, 2]);
+        plan.only = Some(0);
+        assert_eq!(open(&plan, &before), [2], "the route leads to a alone");
+        plan.model = "gone".to_owned();
+        assert!(open(&plan, &before).is_empty());
+        assert!(plan.resolve(&before).is_none());
+    }
+
+    #[test]
+    fn advances_in_order_and_comes_back_to_a_broken_connection_last() {
+        let (runtime, memory) = (runtime(["a", "b"]), Memory::default());
+        let mut cx = Cx::new(&runtime, &memory, None, T, 1);
+        let mut plan = plan();
+        advance(&mut cx, &mut plan).unwrap();
+        assert_eq!((plan.target, plan.tried.len()), (0, 1));
+        let claimed = |plan: &Plan| plan.claimed_key(&runtime).map(|(_, key)| key.id.as_str());
+        assert_eq!(claimed(&plan), Some("a"));
+
+        // Its connection broke; nothing was sent.
+        release(&cx, &mut plan);
+        assert_eq!(claimed(&plan), None);
+        plan.failures = 1;
+        let mut elsewhere = plan.clone();
+        advance(&mut cx, &mut elsewhere).unwrap();
+        assert_eq!((elsewhere.target, elsewhere.failures, claimed(&elsewhere)), (1, 0, Some("b")));
+        elsewhere = plan.clone();
+        elsewhere.model = "m".to_owned();
+        elsewhere.only = Some(0);
+        elsewhere.done.push(elsewhere.resolve_target(&runtime, 2).unwrap().id());
+        advance(&mut cx, &mut elsewhere).unwrap();
+        assert_eq!((elsewhere.failures, claimed(&elsewhere)), (1, Some("a")), "the same key again");
+    }
+
+    #[test]
+    fn bounds_and_shortage() {
+        let (runtime, memory) = (runtime(["a", "b"]), Memory::default());
+        let mut cx = Cx::new(&runtime, &memory, None, T, 1);
+        let mut plan = plan();
+        assert!(plan.may_go_on(&runtime, T) && !plan.may_go_on(&runtime, plan.deadline));
+        plan.attempts = runtime.failover.max_attempts;
+        assert!(!plan.may_go_on(&runtime, T));
+        assert!(shortage(&cx, &plan).tried, "usable, but not by this request");
+        // Both use up their minute.
+        for _ in 0..2 {
+            advance(&mut cx, &mut plan.clone()).unwrap();
+        }
+        assert!(!has_other_target(&cx, &plan));
+        let lack = advance(&mut cx, &mut plan).unwrap_err();
+        assert!(lack.limited && !lack.tried);
+        assert_eq!(lack.ready_at(), Some(T.window_end(crate::limit::Per::Minute)));
+        assert_eq!(refusal(&mut cx, &plan, &lack).status, 429);
+    }
+}

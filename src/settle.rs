@@ -342,3 +342,57 @@ fn transition(
         [("provider", sent.provider.name.as_str()), ("key", &sent.key.name), ("reason", reason)];
     cx.count("rests", &labels);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T: UnixTime = UnixTime(1_800_000_000_000);
+
+    #[test]
+    fn back_off_doubles_within_its_bounds() {
+        let seconds = Duration::from_secs;
+        for (level, least, most) in
+            [(0, 30, 38), (1, 60, 75), (5, 960, 1_200), (7, 3_600, 3_600), (255, 3_600, 3_600)]
+        {
+            for seed in 0..50 {
+                let wait = back_off(seconds(30), seconds(3_600), level, &mut Random::new(seed));
+                assert!((seconds(least)..=seconds(most)).contains(&wait), "{level}: {wait:?}");
+            }
+        }
+        // A base above the bound is what the operator wants.
+        let wait = back_off(seconds(90), seconds(60), 3, &mut Random::new(1));
+        assert!((seconds(60)..=seconds(90)).contains(&wait), "{wait:?}");
+    }
+
+    #[test]
+    fn a_report_becomes_a_gauge() {
+        let seconds = Duration::from_secs;
+        let headroom = |remaining, limit, reset: Option<u64>, refills| Headroom {
+            remaining,
+            limit,
+            reset: reset.map(seconds),
+            refills,
+        };
+        let longest = seconds(3_600);
+        for (reported, remaining, reset, unit) in [
+            (headroom(5, 10, Some(60), false), 5, 60, 0),
+            (headroom(0, 10, Some(86_400), false), 0, 3_600, 0),
+            // Three of ten are gone and back in 60 s.
+            (headroom(7, 10, Some(60), true), 7, 60, 20_000_000_000),
+            (headroom(10, 10, Some(0), true), 10, 0, 0),
+            // Nobody could say when an empty one is back: one is always left.
+            (headroom(0, 10, None, false), 1, 60, 0),
+        ] {
+            let mut gauge = Gauge::default();
+            assert!(take_gauge(&mut gauge, Some(&reported), longest, T));
+            let expected =
+                Gauge { remaining, limit: 10, at: T, reset: T.after(seconds(reset)), unit };
+            assert_eq!(gauge, expected);
+            assert!(!take_gauge(&mut gauge, Some(&reported), longest, T), "no news");
+            assert!(!take_gauge(&mut gauge, None, longest, T));
+        }
+        let none = headroom(0, 0, Some(1), false);
+        assert!(!take_gauge(&mut Gauge::default(), Some(&none), longest, T));
+    }
+}

@@ -418,7 +418,7 @@ pub(crate) fn apply(
             Effect::Reply(reply) => done.reply = Some(reply),
             Effect::Wait(until) => world.wait_until(until),
             Effect::ClearRouteCache | Effect::ResumeResponse => {}
-            Effect::Count(_) | Effect::Log(..) => unreachable!("the world keeps these"),
+            Effect::Count(_) | Effect::Log(..) => panic!("the world keeps these"),
         }
     }
     done

@@ -237,7 +237,9 @@ impl World {
     /// Lets other workers run, as they might between any two host calls of this one.
     fn interleave(&self) {
         const DEEPEST: u32 = 6;
-        if self.depth.get() >= DEEPEST || self.meanwhile.borrow().is_empty() || self.draw() % 5 > 0
+        if self.depth.get() >= DEEPEST
+            || self.meanwhile.borrow().is_empty()
+            || !self.draw().is_multiple_of(5)
         {
             return;
         }
