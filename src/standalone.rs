@@ -175,6 +175,11 @@ impl Standalone {
         matches!(&self.state, State::Sent(trip) if trip.holds())
     }
 
+    /// Whether [`Self::on_done`] has anything left to do.
+    pub fn is_open(&self) -> bool {
+        self.wants_response_body() || matches!(self.state, State::Ahead(..))
+    }
+
     /// The request is over, however it ended.
     pub fn on_done(&mut self, cx: &mut Cx<'_>, client_gone: bool) {
         match &mut self.state {

@@ -107,17 +107,20 @@ impl Http {
 impl Context for Http {
     fn on_done(&mut self) -> bool {
         self.waiting.set(false);
-        let Some(plugin) = self.plugin.clone() else { return true };
-        let gone = || {
-            abi::property(&["response", "flags"])
-                .and_then(|flags| flags.try_into().ok().map(u64::from_le_bytes))
-                .is_some_and(|flags| flags & CLIENT_GONE != 0)
+        let open = match &self.exchange {
+            Exchange::Gateway(_) => false,
+            Exchange::Attempt(attempt) => attempt.is_open(),
+            Exchange::Standalone(standalone) => standalone.is_open(),
         };
+        let Some(plugin) = self.plugin.clone().filter(|_| open) else { return true };
+        let gone = abi::property(&["response", "flags"])
+            .and_then(|flags| flags.try_into().ok().map(u64::from_le_bytes))
+            .is_some_and(|flags| flags & CLIENT_GONE != 0);
         let mut cx = plugin.cx();
         match &mut self.exchange {
             Exchange::Gateway(_) => {}
-            Exchange::Attempt(attempt) => attempt.on_done(&mut cx, gone()),
-            Exchange::Standalone(standalone) => standalone.on_done(&mut cx, gone()),
+            Exchange::Attempt(attempt) => attempt.on_done(&mut cx, gone),
+            Exchange::Standalone(standalone) => standalone.on_done(&mut cx, gone),
         }
         // The messages are gone: only counts and logs are left to carry out.
         for effect in cx.effects {
