@@ -234,9 +234,8 @@ impl Attempt {
     fn replan(&mut self, cx: &mut Cx<'_>) -> Flow {
         let State::Replan(plan) = &self.state else { return Flow::Continue };
         let mut plan = plan.as_ref().clone();
-        if let Some(claim) = plan.claim.take() {
+        if plan.release(cx) {
             // It was claimed for the attempt that came here instead.
-            keys::release(cx.shared, cx.runtime, claim, cx.now);
             plan.attempts = plan.attempts.saturating_sub(1);
             plan.tried.pop();
             if self.number == 1 {
@@ -333,10 +332,19 @@ impl Plan {
         missed > 0
     }
 
+    /// Gives a claim back that nothing was sent on; whether there was one.
+    fn release(&mut self, cx: &Cx<'_>) -> bool {
+        let Some(claim) = self.claim.take() else { return false };
+        if let Some(target) = self.resolve(cx.runtime) {
+            keys::release(cx.shared, cx.runtime, target.provider, claim, cx.now);
+        }
+        true
+    }
+
     /// Takes a key again that can do nothing at the moment: the least bad of all.
     fn insist(&mut self, runtime: &Runtime, key: Option<u64>) -> bool {
         let index = key.and_then(|key| runtime.keys.iter().position(|k| keys::key_hash(k) == key));
-        self.claim = index.map(|key| Claim { key, tokens: 0, probe: false });
+        self.claim = index.map(|key| Claim { key, tokens: 0, probe: false, provider_probe: false });
         self.tried.extend(key);
         index.is_some()
     }
@@ -354,9 +362,7 @@ impl Plan {
         let Some(target) = target.and_then(|target| u32::try_from(target).ok()) else {
             return false;
         };
-        if let Some(claim) = self.claim.take() {
-            keys::release(cx.shared, runtime, claim, cx.now);
-        }
+        self.release(cx);
         self.target = target;
         self.tried.clear();
         self.failures = 0;
