@@ -94,7 +94,7 @@ impl Http {
                 let details = format!("keyward_{}", reply.code);
                 abi::send_local_response(reply.status, &details, &headers, &reply.body);
             }
-            Effect::Count(metric) => plugin.metrics.count(&metric),
+            Effect::Count(counter, by) => plugin.metrics.count(&counter, by),
             Effect::Log(level, text) => abi::log(level, &format!("keyward: {text}")),
             Effect::Wait(until) => {
                 self.waiting.set(true);
@@ -124,7 +124,7 @@ impl Context for Http {
         }
         // The messages are gone: only counts and logs are left to carry out.
         for effect in cx.effects {
-            if matches!(effect, Effect::Count(_) | Effect::Log(..)) {
+            if matches!(effect, Effect::Count(..) | Effect::Log(..)) {
                 self.apply(&plugin, Message::Response, 0, effect);
             }
         }
