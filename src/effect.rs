@@ -13,13 +13,13 @@ use crate::time::UnixTime;
 /// the answer afterwards.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
+    /// Of a request, this also makes Envoy choose the route anew: it does so for filters of this ABI version.
     SetHeader(Cow<'static, str>, Vec<u8>),
     RemoveHeader(String),
     /// Replaces the part of the body that this callback was given.
     SetBody(Vec<u8>),
     /// Filter state `wasm.NAME`, read by later attempts of the same round and by access logs.
     SetFilterState(&'static str, Vec<u8>),
-    ClearRouteCache,
     Reply(Reply),
     /// Adds to a counter, named `NAME;label=value;…` with the labels in a fixed order for each name; the
     /// configuration bounds their values.

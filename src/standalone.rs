@@ -219,7 +219,6 @@ impl Standalone {
             };
             // After `Trip::start`, which strips it.
             cx.effects.push(Effect::SetHeader(CLUSTER_HEADER.into(), cluster.into_bytes()));
-            cx.effects.push(Effect::ClearRouteCache);
             return self.patch(cx, trip, body, true);
         }
         self.answer(cx, Refusal::server(500, "internal_error", "The model has no target.").openai())

@@ -3,7 +3,7 @@
 
 #![expect(unsafe_code, reason = "host functions are foreign, and hand over memory by pointer")]
 
-use core::ptr::{null, null_mut};
+use core::ptr::null_mut;
 
 use crate::headers::{Field, Headers};
 use crate::ledger::{ABSENT, SetError, SharedData};
@@ -83,14 +83,6 @@ mod ffi {
             grpc_status: i32,
         ) -> u32;
         pub(super) fn proxy_set_effective_context(context: u32) -> u32;
-        pub(super) fn proxy_call_foreign_function(
-            name: *const u8,
-            name_size: usize,
-            arguments: *const u8,
-            arguments_size: usize,
-            results: *mut *mut u8,
-            results_size: *mut usize,
-        ) -> u32;
         pub(super) fn proxy_define_metric(
             kind: u32,
             name: *const u8,
@@ -225,22 +217,6 @@ pub(super) fn resume_response() {
 pub(super) fn set_effective_context(context: u32) -> bool {
     // SAFETY: plain values.
     unsafe { ffi::proxy_set_effective_context(context) == OK }
-}
-
-pub(super) fn clear_route_cache() {
-    const NAME: &str = "clear_route_cache";
-    let (mut results, mut size) = (null_mut(), 0);
-    // SAFETY: the function takes nothing and returns nothing.
-    unsafe {
-        ffi::proxy_call_foreign_function(
-            NAME.as_ptr(),
-            NAME.len(),
-            null(),
-            0,
-            &raw mut results,
-            &raw mut size,
-        )
-    };
 }
 
 pub(super) fn send_local_response(

@@ -86,7 +86,6 @@ impl Http {
             Effect::SetFilterState(name, value) => {
                 abi::set_property(name, &value);
             }
-            Effect::ClearRouteCache => abi::clear_route_cache(),
             Effect::ResumeResponse => abi::resume_response(),
             Effect::Reply(reply) => {
                 let headers: Vec<_> =
