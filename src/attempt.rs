@@ -182,6 +182,11 @@ impl Attempt {
         matches!(&self.state, State::Sent(trip) if trip.holds())
     }
 
+    /// Whether [`Self::on_done`] has anything left to do.
+    pub fn is_open(&self) -> bool {
+        self.wants_response_body()
+    }
+
     /// The attempt is over, however it ended. `client_gone`: the client went away first.
     pub fn on_done(&mut self, cx: &mut Cx<'_>, client_gone: bool) {
         if let State::Sent(trip) = &mut self.state {

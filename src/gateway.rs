@@ -144,7 +144,6 @@ impl Gateway {
             cx.set_header("x-envoy-upstream-rq-per-try-timeout-ms", millis(timeout).to_string());
         }
         cx.effects.push(Effect::SetFilterState(FILTER_STATE, plan.encode()));
-        cx.effects.push(Effect::ClearRouteCache);
         self.state = State::Planned(Box::new(plan));
         Flow::Continue
     }

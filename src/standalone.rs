@@ -192,6 +192,11 @@ impl Standalone {
         matches!(&self.state, State::Sent(trip) if trip.holds())
     }
 
+    /// Whether [`Self::on_done`] has anything left to do.
+    pub fn is_open(&self) -> bool {
+        self.wants_response_body() || matches!(self.state, State::Ahead(..))
+    }
+
     /// The request is over, however it ended.
     pub fn on_done(&mut self, cx: &mut Cx<'_>, client_gone: bool) {
         match &mut self.state {
@@ -229,7 +234,6 @@ impl Standalone {
             };
             // After `Trip::start`, which strips it.
             cx.effects.push(Effect::SetHeader(CLUSTER_HEADER.into(), cluster.into_bytes()));
-            cx.effects.push(Effect::ClearRouteCache);
             return self.patch(cx, trip, body, true);
         }
         self.answer(cx, Refusal::server(500, "internal_error", "The model has no target.").openai())
