@@ -32,8 +32,8 @@ pub struct Host<'a> {
     pub replan: bool,
     /// Envoy's number of the attempt in this round, from 1.
     pub attempt: u32,
-    /// An Envoy before 1.37, which crashes if an answer that is at its end is retried or redirected.
-    pub ends_are_final: bool,
+    /// An Envoy before 1.37: what is left of an answer after its retry or redirect crashes it.
+    pub leaves_early: bool,
 }
 
 /// One attempt.
@@ -41,7 +41,9 @@ pub struct Host<'a> {
 pub struct Attempt {
     state: State,
     number: u32,
-    ends_are_final: bool,
+    leaves_early: bool,
+    /// Some of the answer's body is kept by the host.
+    body_held: bool,
 }
 
 #[derive(Debug, Default)]
@@ -69,7 +71,7 @@ impl Attempt {
         end_of_stream: bool,
     ) -> Flow {
         self.number = host.attempt;
-        self.ends_are_final = host.ends_are_final;
+        self.leaves_early = host.leaves_early;
         let Some(mut plan) = host.plan.and_then(Plan::decode) else {
             let message =
                 "Keyward's attempt stage got a request that its gateway stage has not seen.";
@@ -86,7 +88,11 @@ impl Attempt {
         }
         let moved = host.provider.is_some_and(|name| plan.move_to(cx, name));
         if missed || moved {
-            if let Err(shortage) = routing::claim_again(cx, &mut plan) {
+            let last = plan.tried.last().copied();
+            if let Err(shortage) = routing::claim_again(cx, &mut plan)
+                // With another provider left, any answer moves the request on; a refusal here would not.
+                && !(routing::has_other_target(cx, &plan) && plan.insist(cx.runtime, last))
+            {
                 let refusal = routing::refusal(cx, &plan, &shortage);
                 return self.reply(cx, refusal);
             }
@@ -152,15 +158,20 @@ impl Attempt {
     /// `body` is all that was held back, or else the chunk that has come.
     pub fn on_response_body(&mut self, cx: &mut Cx<'_>, body: &[u8], end_of_stream: bool) -> Flow {
         let State::Sent(trip) = &mut self.state else { return Flow::Continue };
-        match trip.feed(cx, body, end_of_stream) {
-            Progress::Held => Flow::Pause,
+        // Where only the first part can be dropped, the decision is made on it.
+        let early = self.leaves_early && trip.is_error();
+        match trip.feed(cx, body, end_of_stream || early) {
+            Progress::Held => {
+                self.body_held = true;
+                Flow::Pause
+            }
             Progress::Flowing => Flow::Continue,
             Progress::Opened => {
                 trip.pass(cx);
                 Flow::Continue
             }
             Progress::Refused(signal, error) => {
-                let is_final = end_of_stream && self.ends_are_final;
+                let is_final = self.leaves_early && (end_of_stream || self.body_held);
                 self.decide(cx, &signal, &error, is_final)
             }
         }
@@ -218,9 +229,8 @@ impl Attempt {
     fn replan(&mut self, cx: &mut Cx<'_>) -> Flow {
         let State::Replan(plan) = &self.state else { return Flow::Continue };
         let mut plan = plan.as_ref().clone();
-        if let Some(claim) = plan.claim.take() {
+        if plan.release(cx) {
             // It was claimed for the attempt that came here instead.
-            keys::release(cx.shared, cx.runtime, claim, cx.now);
             plan.attempts = plan.attempts.saturating_sub(1);
             plan.tried.pop();
             if self.number == 1 {
@@ -253,11 +263,15 @@ impl Attempt {
         self.leave(cx)
     }
 
-    /// Hands the answer to Envoy's router, which drops it for a retry or a redirect. Without its body:
-    /// Envoy 1.36 would send that to the client all the same.
+    /// Hands the answer to Envoy's router, which drops it for a retry or a redirect.
     fn leave(&mut self, cx: &mut Cx<'_>) -> Flow {
-        cx.set_body(Vec::new());
         self.state = State::Done;
+        if self.leaves_early {
+            // The headers alone go on, now; the part of the body that is here is never kept.
+            cx.effects.push(Effect::ResumeResponse);
+            return Flow::Pause;
+        }
+        cx.set_body(Vec::new());
         Flow::Continue
     }
 
@@ -313,6 +327,23 @@ impl Plan {
         missed > 0
     }
 
+    /// Gives a claim back that nothing was sent on; whether there was one.
+    fn release(&mut self, cx: &Cx<'_>) -> bool {
+        let Some(claim) = self.claim.take() else { return false };
+        if let Some(target) = self.resolve(cx.runtime) {
+            keys::release(cx.shared, cx.runtime, target.provider, claim, cx.now);
+        }
+        true
+    }
+
+    /// Takes a key again that can do nothing at the moment: the least bad of all.
+    fn insist(&mut self, runtime: &Runtime, key: Option<u64>) -> bool {
+        let index = key.and_then(|key| runtime.keys.iter().position(|k| keys::key_hash(k) == key));
+        self.claim = index.map(|key| Claim { key, tokens: 0, probe: false, provider_probe: false });
+        self.tried.extend(key);
+        index.is_some()
+    }
+
     /// Follows an operator's cluster that leads to another provider than planned (an aggregate cluster).
     fn move_to(&mut self, cx: &Cx<'_>, provider: &str) -> bool {
         let runtime: &Runtime = cx.runtime;
@@ -326,9 +357,7 @@ impl Plan {
         let Some(target) = target.and_then(|target| u32::try_from(target).ok()) else {
             return false;
         };
-        if let Some(claim) = self.claim.take() {
-            keys::release(cx.shared, runtime, claim, cx.now);
-        }
+        self.release(cx);
         self.target = target;
         self.tried.clear();
         self.failures = 0;

@@ -23,6 +23,8 @@ pub enum Effect {
     Reply(Reply),
     Count(Metric),
     Log(log::Level, String),
+    /// Lets the headers of the answer go on after the callback, although its flow is to pause.
+    ResumeResponse,
     /// Keeps the request until then, whatever the callback's flow says.
     Wait(UnixTime),
 }

@@ -49,6 +49,15 @@ impl Endpoint {
         }
     }
 
+    /// What a request is for that names no model, as OpenAI documents it.
+    /// <https://platform.openai.com/docs/api-reference/moderations/create>
+    pub const fn default_model(self) -> Option<&'static str> {
+        match self {
+            Self::Moderations => Some("omni-moderation-latest"),
+            _ => None,
+        }
+    }
+
     /// Whether its streams take `stream_options.include_usage`; the Responses API reports usage unasked.
     pub const fn takes_stream_options(self) -> bool {
         matches!(self, Self::ChatCompletions | Self::Completions)

@@ -92,7 +92,8 @@ pub fn body(cx: &Cx<'_>, pending: &Pending, body: &[u8]) -> Result<Plan, Reply> 
     if u64::from(length) > cx.runtime.max_body {
         return Err(too_large(cx.runtime).openai());
     }
-    let ask = Ask::read(body).map_err(|error| unreadable(&error).openai())?;
+    let ask = Ask::read_or(body, pending.endpoint.default_model())
+        .map_err(|error| unreadable(&error).openai())?;
     let model = ask.model.as_ref();
     if cx.runtime.models.find(model).is_none() || !members::is_safe_model_segment(model) {
         return Err(no_model(model).openai());
@@ -191,7 +192,7 @@ fn too_large(runtime: &Runtime) -> Refusal {
 }
 
 fn unreadable(error: &BodyError) -> Refusal {
-    Refusal::client(400, "invalid_body", error.to_string())
+    Refusal { param: error.param(), ..Refusal::client(400, "invalid_body", error.to_string()) }
 }
 
 fn unknown(error: RouteError, method: &str, path: &str) -> Refusal {

@@ -37,6 +37,8 @@ pub struct Claim {
     pub tokens: u64,
     /// The attempt has the one turn that a key gets which has just come back.
     pub probe: bool,
+    /// The same of the provider.
+    pub provider_probe: bool,
 }
 
 /// With less left than this, a key is used only when no other has more.
@@ -69,12 +71,14 @@ pub fn claim(
             let candidate = candidates.swap_remove(position);
             match take(shared, candidate.key, want, now) {
                 Ok(probe) => {
+                    let (key, tokens) = (candidate.index, want.tokens);
+                    let claim = Claim { key, tokens, probe, provider_probe: false };
                     if probing && !take_turn(shared, provider, now) {
-                        give_back(shared, candidate.key, want.tokens, now);
+                        release(shared, runtime, provider, claim, now);
                         shortage.note(Lack::Tried, now.after(PROBE_WAIT));
                         return Err(shortage);
                     }
-                    return Ok(Claim { key: candidate.index, tokens: want.tokens, probe });
+                    return Ok(Claim { provider_probe: probing, ..claim });
                 }
                 // Another worker was faster; the next candidate.
                 Err((lack, until)) => shortage.note(lack, until),
@@ -102,17 +106,28 @@ pub fn available(
 }
 
 /// Undoes a claim that was never sent.
-pub fn release(shared: &dyn SharedData, runtime: &Runtime, claim: Claim, now: UnixTime) {
+pub fn release(
+    shared: &dyn SharedData,
+    runtime: &Runtime,
+    provider: &Provider,
+    claim: Claim,
+    now: UnixTime,
+) {
     let Some(key) = runtime.keys.get(claim.key) else { return };
     give_back(shared, key, claim.tokens, now);
-    if claim.probe && key.slot != key.group_slot {
-        let _ = ledger::update(shared, &key.group_slot, |record: &mut Record| {
-            record.rest.probe = UnixTime(0);
-            for model in &mut record.models {
-                model.rest.probe = UnixTime(0);
-            }
-            Edit::Write(())
-        });
+    return_turns(shared, provider, key, claim);
+}
+
+/// The attempt that had the one turn of a key or provider which has just come back found nothing out.
+pub fn return_turns(shared: &dyn SharedData, provider: &Provider, key: &Key, claim: Claim) {
+    if claim.probe {
+        return_turn(shared, &key.slot);
+        if key.slot != key.group_slot {
+            return_turn(shared, &key.group_slot);
+        }
+    }
+    if claim.provider_probe {
+        return_turn(shared, &provider.slot);
     }
 }
 
@@ -237,6 +252,9 @@ fn take(
         Ok(group_probe) => Ok(probe || group_probe),
         Err(lacking) => {
             give_back(shared, key, want.tokens, now);
+            if probe {
+                return_turn(shared, &key.slot);
+            }
             Err(lacking)
         }
     }
@@ -258,11 +276,19 @@ fn edit(
 }
 
 fn give_back(shared: &dyn SharedData, key: &Key, tokens: u64, now: UnixTime) {
+    if key.limits.is_empty() {
+        return;
+    }
     let tokens = i64::try_from(tokens).unwrap_or(i64::MAX);
     let _ = ledger::update(shared, &key.slot, |record: &mut Record| {
         record.uncharge(&key.limits, tokens, now);
-        record.rest.probe = UnixTime(0);
         Edit::Write(())
+    });
+}
+
+fn return_turn(shared: &dyn SharedData, slot: &str) {
+    let _ = ledger::update(shared, slot, |record: &mut Record| {
+        if record.return_turn() { Edit::Write(()) } else { Edit::Keep(()) }
     });
 }
 

@@ -32,6 +32,15 @@ impl<'a> Ask<'a> {
     ///
     /// Whatever keeps gateway and provider from reading the same request. The messages are fit for a client.
     pub fn read(body: &'a [u8]) -> Result<Self, BodyError> {
+        Self::read_or(body, None)
+    }
+
+    /// Like [`Self::read`], for an endpoint that has a model of its own where the request names none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read`].
+    pub fn read_or(body: &'a [u8], default_model: Option<&'a str>) -> Result<Self, BodyError> {
         let length = u32::try_from(body.len()).map_err(|_| BodyError::TooLarge)?;
         let text = core::str::from_utf8(body)
             .map_err(|error| BodyError::NotUtf8 { offset: error.valid_up_to() })?;
@@ -59,13 +68,32 @@ impl<'a> Ask<'a> {
             serde_json::error::Category::Data => BodyError::NotAnObject,
             _ => BodyError::NotJson { line: error.line(), column: error.column() },
         })?;
-        let model_value = model.filter(|value| *value != "null").ok_or(BodyError::MissingModel)?;
-        if let Some(name) = duplicate.or(other_case.then_some("model")) {
+        let ambiguous = other_case && (model.is_some() || default_model.is_some());
+        if let Some(name) = duplicate.or(ambiguous.then_some("model")) {
             return Err(BodyError::Duplicate(name));
         }
 
-        let Text(model) = serde_json::from_str(model_value)
-            .map_err(|_| BodyError::Type { member: "model", expected: "a string" })?;
+        let mut model_edit = ModelEdit::Value;
+        let (model_at, model) = match (model.filter(|value| *value != "null"), default_model) {
+            (Some(value), _) => {
+                let Text(name) = serde_json::from_str(value)
+                    .map_err(|_| BodyError::Type { member: "model", expected: "a string" })?;
+                (Span::of(value, body), name)
+            }
+            (None, Some(default)) => {
+                let at = model.map_or_else(
+                    || {
+                        let members = text.trim_start().get(1..).unwrap_or_default();
+                        let only = members.trim_start().starts_with('}');
+                        model_edit = if only { ModelEdit::Only } else { ModelEdit::First };
+                        Span::empty(Span::of(members, body).start)
+                    },
+                    |null| Span::of(null, body),
+                );
+                (at, Cow::Borrowed(default))
+            }
+            (None, None) => return Err(BodyError::MissingModel),
+        };
         if model.is_empty() {
             return Err(BodyError::MissingModel);
         }
@@ -77,7 +105,7 @@ impl<'a> Ask<'a> {
             Some(stream) => UsageEdit::plan(body, stream, stream_options)?,
             None => (None, None),
         };
-        let mut spans = Spans { length, model: Span::of(model_value, body), usage, check: 0 };
+        let mut spans = Spans { length, model: model_at, model_edit, usage, check: 0 };
         spans.check = spans.digest(body).unwrap_or_default();
         Ok(Self { model, stream: streamed.is_some(), include_usage, max_tokens, spans })
     }
@@ -144,8 +172,9 @@ impl core::error::Error for BodyError {}
 pub struct Spans {
     /// Of the body.
     length: u32,
-    /// The value of `model`, quotes included.
+    /// The value of `model`, quotes included, or where there is none the place for the member.
     model: Span,
+    model_edit: ModelEdit,
     /// What makes a stream report its usage; `None` where it does already, or is no stream.
     usage: Option<UsageEdit>,
     /// Of the bytes in and around the spans, so that a body which another filter changed is noticed.
@@ -185,6 +214,28 @@ impl Span {
 
     fn empty(at: u32) -> Self {
         Self { start: at, end: at }
+    }
+}
+
+/// What another model name is written as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum ModelEdit {
+    /// The value of `model`.
+    Value,
+    /// A member before others.
+    First,
+    /// The only member.
+    Only,
+}
+
+impl ModelEdit {
+    fn text(self, name: &str) -> Option<String> {
+        let name = serde_json::to_string(name).ok()?;
+        Some(match self {
+            Self::Value => name,
+            Self::First => format!("\"model\":{name},"),
+            Self::Only => format!("\"model\":{name}"),
+        })
     }
 }
 
@@ -277,7 +328,7 @@ pub fn patch<'a>(
         return None;
     }
     let model = match model {
-        Some(name) => Some((spans.model, serde_json::to_string(name).ok()?)),
+        Some(name) => Some((spans.model, spans.model_edit.text(name)?)),
         None => None,
     };
     let usage = spans.usage.filter(|_| include_usage).map(|edit| (edit.at, edit.text()));

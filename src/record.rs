@@ -188,6 +188,18 @@ impl Record {
         }
     }
 
+    /// Lets the next request try what has come back: the one that had the turn found nothing out.
+    pub fn return_turn(&mut self) -> bool {
+        let rests =
+            core::iter::once(&mut self.rest).chain(self.models.iter_mut().map(|m| &mut m.rest));
+        let mut returned = false;
+        for rest in rests.filter(|rest| rest.probe != UnixTime(0)) {
+            rest.probe = UnixTime(0);
+            returned = true;
+        }
+        returned
+    }
+
     /// Forgets what was known of another secret behind the same id.
     pub fn adopt(&mut self, fingerprint: u64) -> bool {
         let news = fingerprint != 0 && self.fingerprint != fingerprint;

@@ -7,7 +7,7 @@ use core::time::Duration;
 use crate::effect::Cx;
 use crate::headers::Headers;
 use crate::hint::{Headroom, Reported};
-use crate::keys;
+use crate::keys::{self, Claim};
 use crate::ledger::{self, Edit};
 use crate::plan::Plan;
 use crate::random::Random;
@@ -31,6 +31,7 @@ pub struct Sent<'a> {
     pub at: UnixTime,
     /// Of the secret that was sent.
     pub fingerprint: u64,
+    pub claim: Claim,
 }
 
 /// Server errors and broken connections in a row after which a provider rests.
@@ -84,25 +85,14 @@ pub fn succeeded(cx: &mut Cx<'_>, sent: &Sent<'_>, reported: &Reported) {
         cx.log(log::Level::Info, format!("key {}: ready again", key.name));
         cx.count("recoveries", &[("provider", sent.provider.name.as_str()), ("key", &key.name)]);
     }
-    let woken = ledger::update(cx.shared, &sent.provider.slot, |record: &mut Record| {
-        let woken = record.rest.clear(now);
-        if woken || record.failures > 0 {
-            record.failures = 0;
-            Edit::Write(woken)
-        } else {
-            Edit::Keep(false)
-        }
-    });
-    if woken.unwrap_or_default() {
-        cx.log(log::Level::Info, format!("provider {}: ready again", sent.provider.name));
-    }
+    provider_answers(cx, sent);
 }
 
 /// An answer that is not good, or none at all.
 pub fn failed(cx: &mut Cx<'_>, sent: &Sent<'_>, signal: &Signal, reported: &Reported) {
     if signal.verdict != Verdict::ClientFault {
         for slot in [&sent.key.usage_slot, &sent.provider.usage_slot] {
-            let written = tally::failure(cx.shared, slot);
+            let written = tally::failure(cx.shared, slot, signal.verdict, cx.now);
             cx.lost(written);
         }
     }
@@ -120,12 +110,14 @@ pub fn learned(cx: &mut Cx<'_>, sent: &Sent<'_>, signal: &Signal, reported: &Rep
         Verdict::Overloaded => Reason::Overloaded,
     };
     let (slot, model) = match (reason, signal.scope) {
-        (Reason::Overloaded, Scope::Model) => (&sent.key.group_slot, Some(sent.model)),
+        (_, Scope::Model) => (&sent.key.group_slot, Some(sent.model)),
         (Reason::Overloaded, _) | (_, Scope::Provider) => (&sent.provider.slot, None),
         (Reason::KeyRejected, _) => (&sent.key.slot, None),
-        (_, Scope::Model) => (&sent.key.group_slot, Some(sent.model)),
         (_, Scope::Key) => (&sent.key.group_slot, None),
     };
+    if slot != &sent.provider.slot {
+        provider_answers(cx, sent);
+    }
     let (now, seed) = (cx.now, cx.random.clone());
     let adopts = slot == &sent.key.slot;
     let entered = ledger::update(cx.shared, slot, |record: &mut Record| {
@@ -191,6 +183,11 @@ pub fn rotated(cx: &mut Cx<'_>, headers: &Headers) {
     }
 }
 
+/// The attempt says nothing about the key: it broke off, or its client went away.
+pub fn found_nothing(cx: &Cx<'_>, sent: &Sent<'_>) {
+    keys::return_turns(cx.shared, sent.provider, sent.key, sent.claim);
+}
+
 /// Counts tokens as soon as they are known.
 pub fn used(cx: &mut Cx<'_>, sent: &Sent<'_>, usage: &Usage) {
     for slot in [&sent.key.usage_slot, &sent.provider.usage_slot, sent.model_slot] {
@@ -220,6 +217,23 @@ pub fn reconcile(cx: &Cx<'_>, sent: &Sent<'_>, reserved: u64, usage: &Usage) {
     keys::reconcile(cx.shared, sent.key, reserved, real, cx.now);
 }
 
+/// Whatever it says about the key, the provider itself is well.
+fn provider_answers(cx: &mut Cx<'_>, sent: &Sent<'_>) {
+    let now = cx.now;
+    let woken = ledger::update(cx.shared, &sent.provider.slot, |record: &mut Record| {
+        let woken = record.rest.clear(now);
+        if woken || record.failures > 0 {
+            record.failures = 0;
+            Edit::Write(woken)
+        } else {
+            Edit::Keep(false)
+        }
+    });
+    if woken.unwrap_or_default() {
+        cx.log(log::Level::Info, format!("provider {}: ready again", sent.provider.name));
+    }
+}
+
 fn server_error(cx: &mut Cx<'_>, sent: &Sent<'_>) {
     let (now, seed) = (cx.now, cx.random.clone());
     let entered = ledger::update(cx.shared, &sent.provider.slot, |record: &mut Record| {
@@ -238,14 +252,7 @@ fn server_error(cx: &mut Cx<'_>, sent: &Sent<'_>) {
         Ok(None) => {}
         Err(unwritten) => cx.lost(Err(unwritten)),
     }
-    // A probe that broke off says nothing about the key; its turn goes to the next.
-    let _ = ledger::update(cx.shared, &sent.key.group_slot, |record: &mut Record| {
-        if record.rest.probe == UnixTime(0) {
-            return Edit::Keep(());
-        }
-        record.rest.probe = UnixTime(0);
-        Edit::Write(())
-    });
+    found_nothing(cx, sent);
 }
 
 fn cause(

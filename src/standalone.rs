@@ -180,7 +180,7 @@ impl Standalone {
         match &mut self.state {
             State::Sent(trip) => trip.done(cx, client_gone),
             State::Ahead(_, ahead) => {
-                keys::release(cx.shared, cx.runtime, ahead.claim, cx.now);
+                ahead.release(cx);
             }
             State::Start | State::AwaitingBody(..) | State::Done => {}
         }
@@ -251,7 +251,7 @@ impl Standalone {
         let credentials =
             runtime.keys.get(claim.key).and_then(|key| upstream::credentials(headers, key));
         let Some(credentials) = credentials else {
-            keys::release(cx.shared, runtime, claim, cx.now);
+            keys::release(cx.shared, runtime, provider, claim, cx.now);
             let message = "Envoy did not supply the secret of a key.";
             return self.answer(cx, Refusal::server(503, "no_usable_key", message).openai());
         };
@@ -276,7 +276,7 @@ impl Standalone {
         let mut plan = match plan {
             Ok(plan) => plan,
             Err(reply) => {
-                keys::release(cx.shared, cx.runtime, ahead.claim, cx.now);
+                ahead.release(cx);
                 return self.answer(cx, reply);
             }
         };
@@ -346,6 +346,15 @@ impl Standalone {
         intake::refuse(cx, reply);
         self.state = State::Done;
         Flow::Pause
+    }
+}
+
+impl Ahead {
+    /// Nothing came of it.
+    fn release(&self, cx: &Cx<'_>) {
+        if let Some(provider) = cx.runtime.providers.get(self.provider) {
+            keys::release(cx.shared, cx.runtime, provider, self.claim, cx.now);
+        }
     }
 }
 

@@ -58,7 +58,14 @@ struct ModelStatus<'a> {
 struct Use {
     requests: u64,
     failures: u64,
+    last_error: Option<LastError>,
     tokens: Tokens,
+}
+
+#[derive(Serialize)]
+struct LastError {
+    kind: &'static str,
+    time: String,
 }
 
 #[derive(Serialize)]
@@ -167,6 +174,9 @@ fn of_tally(tally: &Tally) -> Use {
     Use {
         requests: tally.requests,
         failures: tally.failures,
+        last_error: tally
+            .last_error
+            .map(|(verdict, at)| LastError { kind: verdict.as_str(), time: at.rfc3339() }),
         tokens: Tokens {
             prompt: tally.tokens.prompt,
             completion: tally.tokens.completion,

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ledger::{self, Edit, SharedData, Unwritten};
 use crate::limit::Per;
+use crate::signal::Verdict;
 use crate::time::UnixTime;
 use crate::usage::Usage;
 
@@ -13,6 +14,8 @@ pub struct Tally {
     pub requests: u64,
     /// Of those, how many did not end in a good answer.
     pub failures: u64,
+    /// What the last of those was, and when.
+    pub last_error: Option<(Verdict, UnixTime)>,
     pub tokens: Usage,
     /// Start of the minute of `current`; `previous` is the one before.
     minute: UnixTime,
@@ -52,8 +55,16 @@ pub fn request(shared: &dyn SharedData, slot: &str, now: UnixTime) -> Result<(),
 }
 
 /// Counts that a request counted before did not end in a good answer.
-pub fn failure(shared: &dyn SharedData, slot: &str) -> Result<(), Unwritten> {
-    change(shared, slot, |tally| tally.failures = tally.failures.saturating_add(1))
+pub fn failure(
+    shared: &dyn SharedData,
+    slot: &str,
+    verdict: Verdict,
+    now: UnixTime,
+) -> Result<(), Unwritten> {
+    change(shared, slot, |tally| {
+        tally.failures = tally.failures.saturating_add(1);
+        tally.last_error = Some((verdict, now));
+    })
 }
 
 pub fn tokens(shared: &dyn SharedData, slot: &str, usage: &Usage) -> Result<(), Unwritten> {
@@ -104,8 +115,9 @@ mod tests {
         let usage = Usage { prompt: 3, completion: 4, cached: 1, reasoning: 2, cache_write: 0 };
         tokens(&memory, "t", &usage).unwrap();
         tokens(&memory, "t", &usage).unwrap();
-        failure(&memory, "t").unwrap();
+        failure(&memory, "t", Verdict::RateLimited, UnixTime(9)).unwrap();
         let tally: Tally = ledger::read(&memory, "t");
         assert_eq!((tally.tokens.prompt, tally.tokens.reasoning, tally.failures), (6, 4, 1));
+        assert_eq!(tally.last_error, Some((Verdict::RateLimited, UnixTime(9))));
     }
 }

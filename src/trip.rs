@@ -126,7 +126,9 @@ impl Trip {
         };
         patch(&self.plan.spans).or_else(|| {
             // Another filter changed the body: read it again, if it is still about the same model.
-            let ask = Ask::read(body).ok().filter(|ask| ask.model == self.plan.model)?;
+            let default = self.plan.endpoint.default_model();
+            let ask =
+                Ask::read_or(body, default).ok().filter(|ask| ask.model == self.plan.model)?;
             patch(&ask.spans)
         })
     }
@@ -185,6 +187,11 @@ impl Trip {
         }
     }
 
+    /// An answer that is no success by its status.
+    pub fn is_error(&self) -> bool {
+        matches!(self.phase, Phase::ErrorBody)
+    }
+
     /// Whether an error body has all come, before its end is announced: the sooner the request moves on.
     fn is_whole(&self, body: &[u8]) -> bool {
         let length = self.headers.text("content-length").and_then(|l| l.parse::<usize>().ok());
@@ -239,8 +246,14 @@ impl Trip {
     pub fn done(&mut self, cx: &mut Cx<'_>, client_gone: bool) {
         match &self.phase {
             Phase::Over => {}
-            Phase::Waiting if client_gone => self.give_back(cx),
-            Phase::Answer(_) | Phase::ErrorBody if client_gone => self.settle_tokens(cx),
+            Phase::Waiting if client_gone => {
+                self.give_back(cx);
+                self.with_sent(cx.runtime, |sent| settle::found_nothing(cx, sent));
+            }
+            Phase::Answer(_) | Phase::ErrorBody if client_gone => {
+                self.settle_tokens(cx);
+                self.with_sent(cx.runtime, |sent| settle::found_nothing(cx, sent));
+            }
             Phase::Waiting | Phase::ErrorBody => {
                 self.failed(cx, &server_error());
                 self.give_back(cx);
@@ -300,7 +313,7 @@ impl Trip {
 
     fn with_sent<R>(&self, runtime: &Runtime, then: impl FnOnce(&Sent<'_>) -> R) -> Option<R> {
         let target = self.plan.resolve(runtime)?;
-        let key = self.plan.claimed_key(runtime)?;
+        let (claim, key) = self.plan.claim.zip(self.plan.claimed_key(runtime))?;
         Some(then(&Sent {
             provider: target.provider,
             key,
@@ -308,6 +321,7 @@ impl Trip {
             model_slot: &target.model.usage_slot,
             at: self.sent_at,
             fingerprint: self.fingerprint,
+            claim,
         }))
     }
 

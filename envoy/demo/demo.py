@@ -27,6 +27,12 @@ ENVIRONMENT = {
     "GROQ_KEY_1": "demo-key-3",
     "KEYWARD_ADMIN_KEY": ADMIN_KEY,
 }
+SECRETS = {
+    "openai/main": ENVIRONMENT["OPENAI_KEY_1"],
+    "openai/spare": ENVIRONMENT["OPENAI_KEY_2"],
+    "groq/main": ENVIRONMENT["GROQ_KEY_1"],
+}
+BASE_PATHS = {"openai/main": "/v1", "openai/spare": "/v1", "groq/main": "/groq/openai/v1"}
 COLUMNS = "{:>3}  {:<8}  {:<7}  {:<13}  {:>8}  {}"
 
 
@@ -57,26 +63,42 @@ class Demo:
 
     def run(self):
         print(COLUMNS.format("", "request", "result", "key", "attempts", ""))
-        served = [("openai/main", 3), ("openai/spare", 3), ("groq/main", 3)]
-        previous = None
-        for key, count in served:
-            for index in range(count):
-                moved = index == 0 and previous is not None
-                self.step(
-                    stream=moved,
-                    explain=f"{previous} is exhausted: moved on in flight" if moved else "",
-                    expect=lambda got, key=key, moved=moved: (
-                        got.status == 200 and got.key == key and got.text and (got.attempts > 1) == moved
-                    ),
-                )
-            previous = key
-        exhausted = self.step(explain="groq/main is exhausted, and with it all keys", expect=is_hint)
-        self.step(explain="known beforehand: no provider is asked", expect=lambda got: is_hint(got) and got.upstream == 0)
+        self.served_by("openai/main")
+        self.served_by("openai/main")
+        self.use_up("openai/main")
+        self.served_by("openai/spare", "openai/main is exhausted: moved on in flight, in a stream", moved=True, stream=True)
+        self.served_by("openai/spare")
+        self.use_up("openai/spare")
+        self.served_by("groq/main", "so is openai/spare: another provider took over in flight", moved=True)
+        self.served_by("groq/main", "no key that is known to be exhausted was asked", stream=True)
+        self.use_up("groq/main")
+        exhausted = self.step(
+            explain="found out while trying: all keys are exhausted", expect=lambda got: is_hint(got) and got.upstream == 1
+        )
+        self.step(explain="known beforehand: no provider was asked", expect=lambda got: is_hint(got) and got.upstream == 0)
         if exhausted.hint:
             print(f"     … {exhausted.hint} s, as `Retry-After` says")
             time.sleep(exhausted.hint)
         self.step(explain="a key has come back", expect=lambda got: got.status == 200 and got.key.startswith("openai/"))
         self.show_status()
+
+    def served_by(self, key: str, explain: str = "", moved: bool = False, stream: bool = False):
+        self.step(
+            stream=stream,
+            explain=explain,
+            expect=lambda got: got.status == 200 and got.key == key and got.text and (got.attempts > 1) == moved,
+        )
+
+    def use_up(self, key: str):
+        """Somebody else has the same provider key and spends what is left of it; Keyward cannot know."""
+        print(f"     … somebody else uses up {key}")
+        headers = {"authorization": f"Bearer {SECRETS[key]}"}
+        body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "mine"}]}
+        with httpx.Client(base_url=f"http://127.0.0.1:{self.mock.port}", headers=headers, timeout=30) as somebody:
+            for _ in range(REQUESTS_PER_MINUTE + 1):
+                if somebody.post(f"{BASE_PATHS[key]}/chat/completions", json=body).status_code == 429:
+                    return
+        raise RuntimeError(f"the mock does not limit {key}")
 
     def step(self, expect: Callable[[Outcome], object], explain: str = "", stream: bool = False) -> Outcome:
         self.number += 1
@@ -124,7 +146,7 @@ class Demo:
             tokens = f"{key['tokens']['prompt']}/{key['tokens']['completion']}"
             fields = (key["key"], key["state"], key["reason"] or "–", key["requests"], key["failures"], tokens)
             print(line.format(*fields))
-        self.failures += {key["key"] for key in status["keys"]} != {"openai/main", "openai/spare", "groq/main"}
+        self.failures += {key["key"] for key in status["keys"]} != set(SECRETS)
 
     def how_to_call(self) -> str:
         return f"""

@@ -110,7 +110,7 @@ impl From<ConfigError> for LoadError {
     }
 }
 
-/// One error a line, at most [`SHOWN_ERRORS`].
+/// One error a line, at most 50.
 impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, error) in self.0.iter().take(SHOWN_ERRORS).enumerate() {

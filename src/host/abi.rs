@@ -217,6 +217,11 @@ pub(super) fn resume_request() {
     unsafe { ffi::proxy_continue_stream(0) };
 }
 
+pub(super) fn resume_response() {
+    // SAFETY: plain values; 1 is the answer of the effective context.
+    unsafe { ffi::proxy_continue_stream(1) };
+}
+
 pub(super) fn set_effective_context(context: u32) -> bool {
     // SAFETY: plain values.
     unsafe { ffi::proxy_set_effective_context(context) == OK }

@@ -87,6 +87,7 @@ impl Http {
                 abi::set_property(name, &value);
             }
             Effect::ClearRouteCache => abi::clear_route_cache(),
+            Effect::ResumeResponse => abi::resume_response(),
             Effect::Reply(reply) => {
                 let headers: Vec<_> =
                     reply.headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
@@ -243,7 +244,7 @@ fn attempt_head(
         provider: provider.as_deref(),
         replan,
         attempt: number.unwrap_or(1),
-        ends_are_final: is_before_1_37(),
+        leaves_early: is_before_1_37(),
     };
     attempt.on_request_headers(cx, headers, &host, end_of_stream)
 }

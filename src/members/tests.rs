@@ -364,3 +364,22 @@ fn counts() {
         assert_eq!(count(value), expected, "{value}");
     }
 }
+
+#[test]
+fn a_model_that_was_left_out_is_written_where_the_provider_calls_it_otherwise() {
+    for (body, expected) in [
+        (r#"{"input":"x"}"#, r#"{"model":"other","input":"x"}"#),
+        (r#" { "input" : 1 }"#, r#" {"model":"other", "input" : 1 }"#),
+        ("{ }", r#"{"model":"other" }"#),
+        (r#"{"model":null,"input":1}"#, r#"{"model":"other","input":1}"#),
+        (r#"{"model":"own","input":1}"#, r#"{"model":"other","input":1}"#),
+    ] {
+        let ask = Ask::read_or(body.as_bytes(), Some("default")).unwrap();
+        assert_eq!(ask.model, if body.contains("own") { "own" } else { "default" });
+        let same = patch(body.as_bytes(), &ask.spans, None, false).unwrap();
+        assert_eq!(same, body.as_bytes());
+        let patched = patch(body.as_bytes(), &ask.spans, Some("other"), false).unwrap();
+        assert_eq!(core::str::from_utf8(&patched).unwrap(), expected);
+    }
+    assert_eq!(Ask::read(br#"{"input":"x"}"#), Err(BodyError::MissingModel));
+}

@@ -1,7 +1,9 @@
 """What lies in `envoy/` is valid, complete, and does TLS as it says."""
 
+import re
 import ssl
 import subprocess
+from typing import ClassVar
 
 import pytest
 import trustme
@@ -69,6 +71,23 @@ def test_the_compose_file_is_complete():
     command = services["mock"]["command"][-1]
     assert llmock in command
     assert "--port 8000" in command
+
+
+class WithoutTimestamps(yaml.SafeLoader):
+    """As Envoy reads YAML: a timestamp is a string."""
+
+    yaml_implicit_resolvers: ClassVar = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+def test_the_configuration_of_the_readme_is_accepted(tmp_path):
+    (text,) = re.findall(r"```yaml\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
+    document = yaml.load(text, WithoutTimestamps)
+    names = set(re.findall(r"env: (\w+)", text))
+    bootstrap = config.two_stages(document, {name: config.Endpoint(1) for name in ("openai", "groq")}, sorted(names))
+    Envoy(bootstrap, tmp_path / "envoy", {name: f"sk-{name.lower()}" for name in names}).stop()
 
 
 class TlsProvider:
