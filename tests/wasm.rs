@@ -19,4 +19,7 @@ mod support {
 
 mod wasm {
     mod chunks;
+    mod headers;
+    mod hostile;
+    mod traps;
 }

@@ -12,7 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
 
+use keyward::ledger::{self, SetError};
 use keyward::random::Random;
+use keyward::tally::Tally;
 
 /// Header fields in order.
 pub type Fields = Vec<(Vec<u8>, Vec<u8>)>;
@@ -144,10 +146,27 @@ impl SharedData {
         self.slots.lock().unwrap().values.values().flat_map(|(value, _)| value.clone()).collect()
     }
 
+    /// What was counted of a model.
+    pub fn tally(&self, model: &str) -> Tally {
+        ledger::read(self, &format!("keyward/1/usage/model/{model}"))
+    }
+
     fn enter(&self) {
         if let Some(gate) = self.gate.get() {
             gate();
         }
+    }
+}
+
+/// As the core sees it.
+impl ledger::SharedData for SharedData {
+    fn get(&self, slot: &str) -> Option<(Vec<u8>, u32)> {
+        self.get(slot.as_bytes())
+    }
+
+    fn set(&self, slot: &str, value: &[u8], token: u32) -> Result<(), SetError> {
+        let taken = self.set(slot.as_bytes(), value, token);
+        if taken { Ok(()) } else { Err(SetError::Mismatch) }
     }
 }
 

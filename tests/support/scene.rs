@@ -82,7 +82,9 @@ impl Worker {
         request: &Request,
         mut provider: impl FnMut(&Sent) -> Script,
     ) -> Answer {
-        router::exchange(&mut self.vm, self.stages, request, &mut provider).unwrap()
+        let answer = router::exchange(&mut self.vm, self.stages, request, &mut provider).unwrap();
+        assert_ne!(answer.status, 0, "the filter holds the message");
+        answer
     }
 
     pub fn status(&mut self) -> Value {
@@ -91,6 +93,36 @@ impl Worker {
         let answer = self.exchange(&request, |_| panic!("the status is nobody else's business"));
         assert_eq!(answer.status, 200);
         serde_json::from_slice(&answer.body).unwrap()
+    }
+}
+
+/// One worker with the single stage.
+pub struct Single {
+    pub vm: Vm,
+    pub root: u32,
+}
+
+impl Single {
+    pub fn new(process: &Arc<Process>, mode: &str) -> Self {
+        let mut vm = Vm::new(process);
+        let bytes = standalone_document(mode).to_string().into_bytes();
+        let (root, true) = vm.start("standalone", &bytes).unwrap() else {
+            panic!("refused: {:?}", process.log());
+        };
+        Self { vm, root }
+    }
+
+    pub fn exchange(
+        &mut self,
+        request: &Request,
+        mut provider: impl FnMut(&Sent) -> Script,
+    ) -> Answer {
+        let provider = &mut provider;
+        let answer =
+            router::exchange_standalone(&mut self.vm, self.root, "alpha", request, provider);
+        let answer = answer.unwrap();
+        assert_ne!(answer.status, 0, "the filter holds the message");
+        answer
     }
 }
 
@@ -135,6 +167,11 @@ pub fn completion() -> Script {
 pub fn rate_limited() -> Script {
     let body = r#"{"error":{"message":"slow down","type":"requests","code":"rate_limit_exceeded"}}"#;
     Script::json(429, &[("retry-after", "20")], body)
+}
+
+/// [`rate_limited`] at one provider, a good answer elsewhere: two keys and a provider more are tried.
+pub fn detour(sent: &Sent) -> Script {
+    if sent.provider == "alpha" { rate_limited() } else { completion() }
 }
 
 /// Every way to cut `bytes` in two.
