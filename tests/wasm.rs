@@ -19,7 +19,12 @@ mod support {
 
 mod wasm {
     mod chunks;
+    mod ends;
+    mod forged;
     mod headers;
     mod hostile;
+    mod memory;
+    mod refusals;
     mod traps;
+    mod workers;
 }

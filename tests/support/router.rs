@@ -102,32 +102,49 @@ pub fn exchange(
     provider: &mut dyn FnMut(&Sent) -> Script,
 ) -> Result<Answer, Error> {
     const MAX_REDIRECTS: usize = 10;
-    let mut headers = request.headers.clone();
-    for round in 0..=MAX_REDIRECTS {
-        let state = FilterState::default();
-        let gateway = vm.open(stages.gateway, &state)?;
-        feed(vm, gateway, Message::Request, &headers, &request.chunks, request.end)?;
-        let answer = match local_reply(vm, gateway) {
-            Some(reply) => reply,
-            None => {
-                let redirects_left = round < MAX_REDIRECTS;
-                match attempts(vm, stages.attempt, gateway, &state, redirects_left, provider)? {
-                    Routed::Answer(answer) => answer,
-                    Routed::Redirect(next) => {
-                        vm.close(gateway, false)?;
-                        headers = next;
-                        continue;
-                    }
-                }
-            }
-        };
-        let end = if answer.complete { End::WithLastChunk } else { End::Reset };
-        let chunks = if answer.body.is_empty() { Vec::new() } else { vec![answer.body] };
-        let out = pass(vm, gateway, &answer.headers, &chunks, end)?;
-        vm.close(gateway, false)?;
-        return Ok(out);
+    let mut request = request.clone();
+    for redirects_left in (0..=MAX_REDIRECTS).rev() {
+        match round(vm, stages, &request, redirects_left > 0, provider)? {
+            Routed::Answer(answer) => return Ok(answer),
+            Routed::Redirect(next) => request.headers = next,
+        }
     }
     panic!("the router redirects without end")
+}
+
+/// What a round of a request comes to.
+#[derive(Debug)]
+pub enum Routed {
+    Answer(Answer),
+    /// Another round, with these headers.
+    Redirect(Fields),
+}
+
+/// Runs one request through both stages, up to an internal redirect.
+pub fn round(
+    vm: &mut Vm,
+    stages: Stages,
+    request: &Request,
+    may_redirect: bool,
+    provider: &mut dyn FnMut(&Sent) -> Script,
+) -> Result<Routed, Error> {
+    let state = FilterState::default();
+    let gateway = vm.open(stages.gateway, &state)?;
+    feed(vm, gateway, Message::Request, &request.headers, &request.chunks, request.end)?;
+    let routed = match local_reply(vm, gateway) {
+        Some(reply) => Routed::Answer(reply),
+        None => attempts(vm, stages.attempt, gateway, &state, may_redirect, provider)?,
+    };
+    let routed = match routed {
+        Routed::Answer(answer) if answer.status != 0 => {
+            let end = if answer.complete { End::WithLastChunk } else { End::Reset };
+            let chunks = if answer.body.is_empty() { Vec::new() } else { vec![answer.body] };
+            Routed::Answer(pass(vm, gateway, &answer.headers, &chunks, end)?)
+        }
+        other => other,
+    };
+    vm.close(gateway, false)?;
+    Ok(routed)
 }
 
 /// Runs one request through a single stage in front of one provider.
@@ -191,19 +208,13 @@ pub fn feed(
     }
 }
 
-enum Routed {
-    Answer(Answer),
-    /// The headers of the next round.
-    Redirect(Fields),
-}
-
 /// Envoy's router: attempts of one round.
 fn attempts(
     vm: &mut Vm,
     root: u32,
     gateway: u32,
     state: &FilterState,
-    redirects_left: bool,
+    may_redirect: bool,
     provider: &mut dyn FnMut(&Sent) -> Script,
 ) -> Result<Routed, Error> {
     let out = &mut vm.stream(gateway).request.out;
@@ -265,7 +276,7 @@ fn attempts(
         if may_retry && text(&answer, "x-keyward-retry").is_some() {
             continue;
         }
-        if redirects_left && let Some(next) = redirected(&headers, &answer) {
+        if may_redirect && let Some(next) = redirected(&headers, &answer) {
             return Ok(Routed::Redirect(next));
         }
         let status = status_of(&answer);

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use prost::Message as _;
+use prost_types::value::Kind;
 use serde_json::{Value, json};
 
 use super::host::vm::Vm;
@@ -40,6 +42,30 @@ pub fn document() -> Value {
         "sticky": {"header": "x-session"},
         "max_body": "32MiB",
     })
+}
+
+/// A document as Envoy hands over a `google.protobuf.Struct`.
+pub fn as_struct(document: &Value) -> Vec<u8> {
+    let Kind::StructValue(document) = protobuf(document) else { panic!("an object") };
+    document.encode_to_vec()
+}
+
+fn protobuf(value: &Value) -> Kind {
+    let wrapped = |value| prost_types::Value { kind: Some(protobuf(value)) };
+    match value {
+        Value::Null => Kind::NullValue(0),
+        Value::Bool(value) => Kind::BoolValue(*value),
+        Value::Number(number) => Kind::NumberValue(number.as_f64().unwrap()),
+        Value::String(text) => Kind::StringValue(text.clone()),
+        Value::Array(elements) => {
+            let values = elements.iter().map(wrapped).collect();
+            Kind::ListValue(prost_types::ListValue { values })
+        }
+        Value::Object(members) => {
+            let fields = members.iter().map(|(name, value)| (name.clone(), wrapped(value)));
+            Kind::StructValue(prost_types::Struct { fields: fields.collect() })
+        }
+    }
 }
 
 /// [`document`] for the single stage.
