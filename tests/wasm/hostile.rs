@@ -88,7 +88,7 @@ fn every_result_that_is_not_what_it_should_be() {
         "proxy_get_property",
         "proxy_get_shared_data",
     ] {
-        for seed in 0..40 {
+        for seed in 0..20 {
             for from_start in [true, false] {
                 let mut random = Random::new(seed);
                 let faults = always(name, move || {
