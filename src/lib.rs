@@ -61,9 +61,11 @@
 pub mod answer;
 pub mod attempt;
 pub mod config;
+pub mod conversation;
 pub mod effect;
 pub mod endpoint;
 pub(crate) mod error_body;
+pub mod formats;
 pub mod gateway;
 pub mod headers;
 pub mod hint;
