@@ -48,8 +48,8 @@ impl Format {
     ///
     /// What the format has no word for.
     pub fn request(self, body: &[u8], model: &str) -> Result<Vec<u8>, Unsupported> {
-        let body = core::str::from_utf8(body)
-            .map_err(|_| Unsupported::new("body", "must be UTF-8"))?;
+        let body =
+            core::str::from_utf8(body).map_err(|_| Unsupported::new("body", "must be UTF-8"))?;
         let request = openai::read(body)?;
         match self {
             Self::OpenAi => Ok(body.as_bytes().to_vec()),

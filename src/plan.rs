@@ -54,6 +54,8 @@ pub struct Plan {
     pub tried: Vec<u64>,
     /// Targets that this request is done with.
     pub done: Vec<u32>,
+    /// Of those, the ones whose format has no word for what the request asks.
+    pub unfit: Vec<u32>,
     /// Server errors and broken connections with this target.
     pub failures: u32,
     /// An attempt must not start before.

@@ -7,6 +7,7 @@
 //! `retry-after-ms: 0`, on which openai-node retries without any pause.
 
 use core::time::Duration;
+use std::borrow::Cow;
 
 use serde::Serialize;
 
@@ -32,7 +33,7 @@ pub struct Refusal {
     pub code: &'static str,
     pub message: String,
     /// The member of the request that is at fault.
-    pub param: Option<&'static str>,
+    pub param: Option<Cow<'static, str>>,
     /// Until it makes sense to come back.
     pub wait: Option<Duration>,
     pub headers: Vec<(&'static str, String)>,
@@ -79,8 +80,8 @@ impl Refusal {
     }
 
     #[must_use]
-    pub fn param(mut self, param: &'static str) -> Self {
-        self.param = Some(param);
+    pub fn param(mut self, param: impl Into<Cow<'static, str>>) -> Self {
+        self.param = Some(param.into());
         self
     }
 
@@ -186,7 +187,7 @@ impl Refusal {
             message: &self.message,
             kind: self.kind,
             code: self.code,
-            param: self.param,
+            param: self.param.as_deref(),
             retry_after_ms: self.wait.map(millis),
         };
         // Strings and numbers only: this cannot fail.

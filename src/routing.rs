@@ -1,6 +1,7 @@
 //! Which target of a model a request goes to next, and what the client is told when there is none.
 
 use crate::effect::Cx;
+use crate::formats::Format;
 use crate::keys::{self, Want};
 use crate::ledger;
 use crate::limit::Unit;
@@ -57,6 +58,50 @@ impl Plan {
             self.done.push(self.target);
         }
     }
+}
+
+/// Leaves out the targets that cannot be asked this: their format has no word for it, or nothing like the endpoint.
+///
+/// Decided before anything is sent, so that a request goes to a target that can take it, whatever the order.
+///
+/// # Errors
+///
+/// No target is left: the client's fault, by the name of the member.
+pub fn leave_out_unfit(runtime: &Runtime, plan: &mut Plan, body: &[u8]) -> Result<(), Refusal> {
+    let mut verdicts: Vec<(Format, Option<Refusal>)> = Vec::new();
+    let mut refusal = None;
+    for target in 0..target_count(runtime, plan) {
+        let Some(resolved) = plan.resolve_target(runtime, target) else { continue };
+        let format = resolved.provider.kind.format;
+        if !format.is_foreign() || plan.done.contains(&target) {
+            continue;
+        }
+        if !verdicts.iter().any(|(known, _)| *known == format) {
+            let verdict = unfit(format, plan, resolved.upstream_model, body);
+            verdicts.push((format, verdict));
+        }
+        let verdict = verdicts.iter().find(|(known, _)| *known == format);
+        if let Some((_, Some(unfit))) = verdict {
+            refusal.get_or_insert_with(|| unfit.clone());
+            plan.done.push(target);
+            plan.unfit.push(target);
+        }
+    }
+    let any_left = (0..target_count(runtime, plan)).any(|target| !plan.done.contains(&target));
+    match refusal {
+        Some(refusal) if !any_left => Err(refusal),
+        _ => Ok(()),
+    }
+}
+
+fn unfit(format: Format, plan: &Plan, model: &str, body: &[u8]) -> Option<Refusal> {
+    if format.path(plan.endpoint).is_none() {
+        let message = format!("The model \"{}\" cannot be used with this endpoint.", plan.model);
+        return Some(Refusal::client(400, "unsupported_endpoint", message).param("model"));
+    }
+    let error = format.request(body, model).err()?;
+    let message = format!("{error}.");
+    Some(Refusal::client(400, "unsupported_parameter", message).param(error.param))
 }
 
 /// Claims a key for the next attempt: of this target if it is not done with, else of the first other in
@@ -143,6 +188,9 @@ pub fn refusal(cx: &mut Cx<'_>, plan: &Plan, shortage: &Shortage) -> Refusal {
 }
 
 fn look_again(cx: &Cx<'_>, plan: &Plan, target: u32) -> Shortage {
+    if plan.unfit.contains(&target) {
+        return Shortage::default();
+    }
     let Some(target) = plan.resolve_target(cx.runtime, target) else { return Shortage::default() };
     let want = plan.want(target.upstream_model, &[]);
     match keys::available(cx.shared, cx.runtime, target.provider, &want, cx.now) {

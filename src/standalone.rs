@@ -166,7 +166,7 @@ impl Standalone {
                 cx.remove_header(ANSWERED_HEADER);
                 Flow::Continue
             }
-            Progress::Refused(signal, error) => self.refused(cx, &signal, &error, end_of_stream),
+            Progress::Refused(signal, error) => self.refused(cx, &signal, &error),
         }
     }
 
@@ -195,11 +195,15 @@ impl Standalone {
         provider: Option<ProviderIndex>,
         body: &[u8],
     ) -> Flow {
-        let mut plan = match intake::body(cx, pending, body) {
+        let plan = intake::body(cx, pending, body).and_then(|mut plan| {
+            plan.pin(cx.runtime, provider);
+            routing::leave_out_unfit(cx.runtime, &mut plan, body).map_err(Refusal::openai)?;
+            Ok(plan)
+        });
+        let mut plan = match plan {
             Ok(plan) => plan,
             Err(reply) => return self.answer(cx, reply),
         };
-        plan.pin(cx.runtime, provider);
         count_request(cx, &plan);
         if let Err(shortage) = routing::advance(cx, &mut plan) {
             let refusal = routing::refusal(cx, &plan, &shortage);
@@ -267,6 +271,7 @@ impl Standalone {
     fn catch_up(&mut self, cx: &mut Cx<'_>, pending: &Pending, ahead: &Ahead, body: &[u8]) -> Flow {
         let plan = intake::body(cx, pending, body).and_then(|mut plan| {
             plan.pin(cx.runtime, Some(ahead.provider));
+            routing::leave_out_unfit(cx.runtime, &mut plan, body).map_err(Refusal::openai)?;
             let target = plan
                 .first_open(cx.runtime)
                 .ok_or_else(|| intake::no_model(&plan.model).openai())?;
@@ -294,25 +299,27 @@ impl Standalone {
     }
 
     fn patch(&mut self, cx: &mut Cx<'_>, trip: Trip, body: &[u8], headers_held: bool) -> Flow {
-        if trip.patches_body
-            && let Some(patched) = trip.patched(cx.runtime, body)
-        {
-            if headers_held {
-                cx.set_header("content-length", patched.len().to_string());
+        match trip.patches_body.then(|| trip.patched(cx.runtime, body)) {
+            Some(Some(patched)) => {
+                if headers_held {
+                    cx.set_header("content-length", patched.len().to_string());
+                }
+                cx.set_body(patched);
             }
-            cx.set_body(patched);
+            // What cannot be translated does not leave.
+            Some(None) if trip.translates() => {
+                trip.give_back(cx);
+                let message = "The request could not be written for its provider.";
+                let refusal = Refusal::server(500, "internal_error", message);
+                return self.answer(cx, refusal.openai());
+            }
+            Some(None) | None => {}
         }
         self.state = State::Sent(Box::new(trip));
         Flow::Continue
     }
 
-    fn refused(
-        &mut self,
-        cx: &mut Cx<'_>,
-        signal: &Signal,
-        error: &[u8],
-        end_of_stream: bool,
-    ) -> Flow {
+    fn refused(&mut self, cx: &mut Cx<'_>, signal: &Signal, error: &[u8]) -> Flow {
         let State::Sent(trip) = &mut self.state else { return Flow::Continue };
         if let Some(reply) = &self.refusal {
             // Judged by its headers before; the body may know more, such as a quota that is used up.
@@ -323,7 +330,7 @@ impl Standalone {
         }
         trip.close();
         if cx.runtime.mode == Mode::Headers {
-            let _ = end_of_stream;
+            trip.translate_error(cx, error);
             return Flow::Continue;
         }
         trip.failed(cx, signal);
@@ -336,6 +343,7 @@ impl Standalone {
             Some(refusal) => self.answer(cx, refusal.openai()),
             None => {
                 trip.pass(cx);
+                trip.translate_error(cx, error);
                 cx.remove_header(ANSWERED_HEADER);
                 Flow::Continue
             }

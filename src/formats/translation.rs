@@ -8,7 +8,7 @@ use crate::sse::Framer;
 use crate::usage::Usage;
 
 /// Largest answer in one document, in bytes, that is translated.
-pub const MAX_ANSWER: usize = 32 * 1024 * 1024;
+const MAX_ANSWER: usize = 32 * 1024 * 1024;
 
 /// Longest error in bytes that is kept.
 const MAX_ERROR: usize = 16 * 1024;
@@ -147,10 +147,18 @@ impl Stream {
             understood = read.is_ok();
         };
         let framed = framer.feed(chunk, &mut each);
-        if end && framed.is_ok() {
-            framer.finish(each);
+        let corrupt = framed.is_err() || !understood;
+        if end && !corrupt {
+            // What is left may be the last event or half of one: that is no nonsense, but a cut.
+            framer.finish(|event| {
+                let read = reader.read(&event.data, |step| {
+                    seen.note(&step, &event.data);
+                    writer.write(&step, out);
+                });
+                let _ = read;
+            });
         }
-        if (framed.is_err() || !understood) && !seen.is_over() {
+        if corrupt && !seen.is_over() {
             seen.fail(None);
             writer.write(&Event::Failed(incomprehensible()), out);
         }
@@ -165,7 +173,9 @@ impl Seen {
     fn note(&mut self, step: &Event<'_>, data: &[u8]) {
         match step {
             Event::Start { .. } | Event::BlockStop { .. } | Event::Ping => {}
-            Event::BlockStart { block: Opened::ToolUse { .. } | Opened::Redacted { .. }, .. }
+            Event::BlockStart {
+                block: Opened::ToolUse { .. } | Opened::Redacted { .. }, ..
+            }
             | Event::Delta { .. }
             | Event::Finish(_) => {
                 self.opening.get_or_insert(Class::Content);

@@ -27,8 +27,6 @@ struct Message<'a> {
 /// One block; which members it has, its type says.
 #[derive(Deserialize)]
 pub(super) struct WireBlock<'a> {
-    #[serde(borrow, rename = "type")]
-    pub(super) kind: Cow<'a, str>,
     #[serde(borrow)]
     pub(super) text: Option<Cow<'a, str>>,
     #[serde(borrow)]
@@ -171,8 +169,7 @@ impl Counts {
     }
 
     pub(super) fn usage(&self) -> Option<Usage> {
-        let prompt =
-            self.input.saturating_add(self.cache_read).saturating_add(self.cache_write);
+        let prompt = self.input.saturating_add(self.cache_read).saturating_add(self.cache_write);
         self.any.then_some(Usage {
             prompt,
             completion: self.output,

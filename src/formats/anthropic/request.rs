@@ -238,8 +238,7 @@ fn thinking(
     max_tokens: u64,
     messages: &[Message<'_>],
 ) -> Option<Thinking> {
-    let forced =
-        matches!(request.tool_choice, Some(ToolChoice::Required | ToolChoice::Named(_)));
+    let forced = matches!(request.tool_choice, Some(ToolChoice::Required | ToolChoice::Named(_)));
     let effort = request.reasoning.effort.or(request.reasoning.budget.map(|_| Effort::High))?;
     if effort < Effort::Low || forced && !request.tools.is_empty() {
         return None;

@@ -69,9 +69,9 @@ fn adapt(schema: &mut Value, depth: u32) -> bool {
     }
     for (name, value) in schema.iter_mut() {
         changed |= match (name.as_str(), value) {
-            ("properties" | "$defs" | "definitions", Value::Object(schemas)) => schemas
-                .values_mut()
-                .fold(false, |changed, schema| adapt(schema, depth) | changed),
+            ("properties" | "$defs" | "definitions", Value::Object(schemas)) => {
+                schemas.values_mut().fold(false, |changed, schema| adapt(schema, depth) | changed)
+            }
             ("anyOf" | "allOf" | "oneOf" | "prefixItems", Value::Array(schemas)) => {
                 schemas.iter_mut().fold(false, |changed, schema| adapt(schema, depth) | changed)
             }
@@ -86,8 +86,7 @@ fn adapt(schema: &mut Value, depth: u32) -> bool {
 fn tell(schema: &mut Map<String, Value>) -> bool {
     let told = |name: &str, value: &Value| {
         // Of `minItems`, 0 and 1 are taken.
-        TOLD.contains(&name)
-            || name == "minItems" && !matches!(value.as_u64(), Some(0 | 1))
+        TOLD.contains(&name) || name == "minItems" && !matches!(value.as_u64(), Some(0 | 1))
     };
     let constraints: Vec<String> = schema
         .iter()
@@ -124,10 +123,7 @@ mod tests {
                 Some(r#"{ "properties": {"a": {"type":"string"}} }"#),
                 r#"{"type":"object", "properties": {"a": {"type":"string"}} }"#,
             ),
-            (
-                Some(r#"{"z":1, "type":"object","a":1e2}"#),
-                r#"{"z":1, "type":"object","a":1e2}"#,
-            ),
+            (Some(r#"{"z":1, "type":"object","a":1e2}"#), r#"{"z":1, "type":"object","a":1e2}"#),
         ] {
             assert_eq!(input(schema.map(raw)).unwrap().get(), expected);
         }

@@ -21,18 +21,19 @@ pub(in crate::formats) fn read(body: &str) -> Result<Request<'_>, Unsupported> {
         match name {
             "model" => request.model = string(name, value)?,
             "messages" => {
-                for (index, message) in items(name, value)?.into_iter().enumerate() {
-                    let path = format!("messages[{index}]");
-                    request.messages.push(content::message(&path, message)?);
-                }
+                let each = items(name, value)?.into_iter().enumerate();
+                request.messages = each
+                    .map(|(index, item)| content::message(&format!("messages[{index}]"), item))
+                    .collect::<Result<_, _>>()?;
             }
             "stream" => request.stream = boolean(name, value)?,
             // What it is for is known since the body was first read.
             "stream_options" => {}
             "tools" => {
-                for (index, item) in items(name, value)?.into_iter().enumerate() {
-                    request.tools.push(tool(&format!("tools[{index}]"), item)?);
-                }
+                let each = items(name, value)?.into_iter().enumerate();
+                request.tools = each
+                    .map(|(index, item)| tool(&format!("tools[{index}]"), item))
+                    .collect::<Result<_, _>>()?;
             }
             "tool_choice" => request.tool_choice = Some(tool_choice(value)?),
             "parallel_tool_calls" => request.parallel_tools = Some(boolean(name, value)?),
@@ -60,7 +61,11 @@ pub(in crate::formats) fn read(body: &str) -> Result<Request<'_>, Unsupported> {
                     return Err(not_supported(name));
                 }
             }
-            "metadata" | "store" | "prompt_cache_key" | "prompt_cache_retention" | "prediction"
+            "metadata"
+            | "store"
+            | "prompt_cache_key"
+            | "prompt_cache_retention"
+            | "prediction"
             | "verbosity" => {}
             _ => return Err(not_supported(name)),
         }

@@ -112,8 +112,11 @@ impl StreamWriter {
             Event::Start { id, model } => {
                 self.id = id.to_string();
                 self.model = model.to_string();
-                let delta =
-                    WireDelta { role: Some("assistant"), content: Some(""), ..WireDelta::default() };
+                let delta = WireDelta {
+                    role: Some("assistant"),
+                    content: Some(""),
+                    ..WireDelta::default()
+                };
                 self.chunk(delta, None, out);
             }
             Event::BlockStart { index, block } => self.open(*index, block, out),
@@ -248,12 +251,7 @@ impl StreamWriter {
         self.put(&[choice], self.include_usage.then_some(None), out);
     }
 
-    fn put(
-        &self,
-        choices: &[Choice<'_>],
-        usage: Option<Option<WireUsage>>,
-        out: &mut Vec<u8>,
-    ) {
+    fn put(&self, choices: &[Choice<'_>], usage: Option<Option<WireUsage>>, out: &mut Vec<u8>) {
         let chunk = Chunk {
             id: &self.id,
             object: "chat.completion.chunk",
