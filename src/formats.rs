@@ -74,4 +74,5 @@ impl Format {
 }
 
 #[cfg(test)]
+#[expect(clippy::needless_pass_by_value, reason = "tables pass on what `json!` makes")]
 mod tests;

@@ -7,7 +7,6 @@
 //! `retry-after-ms: 0`, on which openai-node retries without any pause.
 
 use core::time::Duration;
-use std::borrow::Cow;
 
 use serde::Serialize;
 
@@ -33,7 +32,7 @@ pub struct Refusal {
     pub code: &'static str,
     pub message: String,
     /// The member of the request that is at fault.
-    pub param: Option<Cow<'static, str>>,
+    pub param: Option<Box<str>>,
     /// Until it makes sense to come back.
     pub wait: Option<Duration>,
     pub headers: Vec<(&'static str, String)>,
@@ -80,7 +79,7 @@ impl Refusal {
     }
 
     #[must_use]
-    pub fn param(mut self, param: impl Into<Cow<'static, str>>) -> Self {
+    pub fn param(mut self, param: impl Into<Box<str>>) -> Self {
         self.param = Some(param.into());
         self
     }

@@ -155,6 +155,24 @@ fn the_documented_tables_are_complete() {
 }
 
 #[test]
+fn every_field_of_the_model_has_a_row_for_anthropic() {
+    let source = include_str!("../conversation/request.rs");
+    let fields = |of: &str| {
+        let (_, rest) = source.split_once(&format!("pub struct {of}<'a> {{")).unwrap();
+        let (body, _) = rest.split_once("\n}").unwrap();
+        let fields = body.lines().filter_map(|line| line.trim().strip_prefix("pub "));
+        fields.map(|field| field.split(':').next().unwrap()).collect::<Vec<_>>()
+    };
+    let table: String =
+        include_str!("anthropic.rs").lines().filter(|line| line.starts_with("//! | `")).collect();
+    let names = [fields("Request"), fields("Sampling")].concat();
+    assert!(names.len() > 20);
+    for name in names.iter().filter(|name| **name != "sampling") {
+        assert!(table.contains(&format!("`{name}`")), "{name} is not in the table");
+    }
+}
+
+#[test]
 fn what_a_model_takes_decides_on_sampling_and_thinking() {
     let sampling = json!({"temperature": 0, "top_p": 0.5, "top_k": 3});
     let effort = |effort: &str| json!({"reasoning_effort": effort, "temperature": 0});

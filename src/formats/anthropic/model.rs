@@ -31,7 +31,7 @@ impl Model {
         const NEWEST: (u32, u32) = (u32::MAX, 0);
         let Some((_, rest)) = name.split_once("claude") else { return Self(None) };
         let mut numbers = rest
-            .split(|c: char| matches!(c, '-' | '.' | '@' | ':' | '_'))
+            .split(['-', '.', '@', ':', '_'])
             // A longer one is a date.
             .map(|word| word.parse::<u32>().ok().filter(|_| word.len() <= 2))
             .skip_while(Option::is_none);
