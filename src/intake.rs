@@ -112,6 +112,7 @@ pub fn body(cx: &Cx<'_>, pending: &Pending, body: &[u8]) -> Result<Plan, Reply> 
         body_length: length,
         tokens,
         session: pending.session,
+        only: None,
         started: pending.started,
         deadline: pending.started.after(cx.runtime.failover.budget),
         target: 0,

@@ -6,6 +6,7 @@ use crate::keys::{self, Want};
 use crate::ledger;
 use crate::limit::Unit;
 use crate::plan::Plan;
+use crate::random::hash;
 use crate::record::Record;
 use crate::reply::{Quota, Refusal};
 use crate::runtime::{Model, Provider, Runtime, Target};
@@ -19,6 +20,13 @@ pub struct Resolved<'a> {
     pub provider: &'a Provider,
     /// What the provider calls the model.
     pub upstream_model: &'a str,
+}
+
+impl Resolved<'_> {
+    /// Names the target across a reload of the configuration, where its index may change.
+    pub fn id(&self) -> u64 {
+        hash(&[self.provider.name.as_bytes(), self.upstream_model.as_bytes()])
+    }
 }
 
 impl Plan {
@@ -53,10 +61,34 @@ impl Plan {
     }
 
     /// Done with the target of this round.
-    pub fn give_up_target(&mut self) {
-        if !self.done.contains(&self.target) {
-            self.done.push(self.target);
-        }
+    pub fn give_up_target(&mut self, runtime: &Runtime) {
+        let id = self.resolve(runtime).map(|target| target.id());
+        self.done.extend(id.filter(|id| !self.done.contains(id)));
+    }
+
+    /// Indices of the targets that the request is not done with, in order of preference.
+    pub fn open_targets(&self, runtime: &Runtime) -> impl Iterator<Item = u32> {
+        self.targets(runtime).filter(|target| {
+            let target = self.resolve_target(runtime, *target);
+            target.is_some_and(|target| !self.done.contains(&target.id()))
+        })
+    }
+
+    /// Indices of all targets that the request may go to, in order of preference.
+    fn targets(&self, runtime: &Runtime) -> impl Iterator<Item = u32> {
+        let targets = runtime.models.find(&self.model).map_or(&[][..], |model| &model.targets);
+        let leads_there = |provider| self.only.is_none_or(|only| only == provider);
+        let fits = |target: &u32| {
+            self.unfit.is_empty()
+                || self
+                    .resolve_target(runtime, *target)
+                    .is_some_and(|t| !self.unfit.contains(&t.id()))
+        };
+        (0..)
+            .zip(targets)
+            .filter(move |(_, target)| leads_there(target.provider))
+            .map(|(index, _)| index)
+            .filter(fits)
     }
 }
 
@@ -68,28 +100,31 @@ impl Plan {
 ///
 /// No target is left: the client's fault, by the name of the member.
 pub fn leave_out_unfit(runtime: &Runtime, plan: &mut Plan, body: &[u8]) -> Result<(), Refusal> {
-    let mut verdicts: Vec<(Format, Option<Refusal>)> = Vec::new();
-    let mut refusal = None;
-    for target in 0..target_count(runtime, plan) {
+    // What a format has no word for, none of its providers has.
+    let mut refusals: Vec<(Format, Option<Refusal>)> = Vec::new();
+    for target in plan.targets(runtime).collect::<Vec<_>>() {
         let Some(resolved) = plan.resolve_target(runtime, target) else { continue };
-        let format = resolved.provider.kind.format;
-        if !format.is_foreign() || plan.done.contains(&target) {
+        let (format, id) = (resolved.provider.kind.format, resolved.id());
+        if !format.is_foreign() {
             continue;
         }
-        if !verdicts.iter().any(|(known, _)| *known == format) {
-            let verdict = unfit(format, plan, resolved.upstream_model, body);
-            verdicts.push((format, verdict));
-        }
-        let verdict = verdicts.iter().find(|(known, _)| *known == format);
-        if let Some((_, Some(unfit))) = verdict {
-            refusal.get_or_insert_with(|| unfit.clone());
-            plan.done.push(target);
-            plan.unfit.push(target);
+        let known = refusals.iter().find(|(known, _)| *known == format);
+        let is_unfit = match known {
+            Some((_, refusal)) => refusal.is_some(),
+            None => {
+                let refusal = unfit(format, plan, resolved.upstream_model, body);
+                let is_unfit = refusal.is_some();
+                refusals.push((format, refusal));
+                is_unfit
+            }
+        };
+        if is_unfit {
+            plan.unfit.push(id);
         }
     }
-    let any_left = (0..target_count(runtime, plan)).any(|target| !plan.done.contains(&target));
+    let refusal = refusals.into_iter().find_map(|(_, refusal)| refusal);
     match refusal {
-        Some(refusal) if !any_left => Err(refusal),
+        Some(refusal) if plan.targets(runtime).next().is_none() => Err(refusal),
         _ => Ok(()),
     }
 }
@@ -108,23 +143,21 @@ fn unfit(format: Format, plan: &Plan, model: &str, body: &[u8]) -> Option<Refusa
 /// order of preference.
 pub fn advance(cx: &mut Cx<'_>, plan: &mut Plan) -> Result<(), Shortage> {
     let mut shortage = Shortage::default();
-    let (here, failures) = (plan.target, plan.failures);
-    for target in (0..target_count(cx.runtime, plan))
-        .filter(|target| !plan.done.contains(target))
-        .collect::<Vec<_>>()
-    {
-        let tried = plan.tried.clone();
-        plan.enter(target);
+    let (here, failures, tried) = (plan.target, plan.failures, plan.tried.clone());
+    let open: Vec<u32> = plan.open_targets(cx.runtime).collect();
+    for target in &open {
+        plan.enter(*target);
+        if *target == here {
+            plan.failures = failures;
+            plan.tried.clone_from(&tried);
+        }
         match claim(cx, plan) {
             Ok(()) => return Ok(()),
             Err(lack) => shortage.merge(&lack),
         }
-        if target == here {
-            plan.tried = tried;
-        }
     }
     // After a broken connection the same key may be used again: nothing was wrong with it.
-    if failures > 0 && !plan.done.contains(&here) {
+    if failures > 0 && open.contains(&here) {
         plan.enter(here);
         plan.failures = failures;
         plan.tried.clear();
@@ -132,8 +165,8 @@ pub fn advance(cx: &mut Cx<'_>, plan: &mut Plan) -> Result<(), Shortage> {
             return Ok(());
         }
     }
-    for done in &plan.done {
-        shortage.merge(&look_again(cx, plan, *done));
+    for target in plan.targets(cx.runtime).filter(|target| !open.contains(target)) {
+        shortage.merge(&look_again(cx, plan, target));
     }
     Err(shortage)
 }
@@ -152,6 +185,27 @@ pub fn claim(cx: &mut Cx<'_>, plan: &mut Plan) -> Result<(), Shortage> {
     Ok(())
 }
 
+/// Claims the key of the last attempt for one that starts at `at`.
+pub fn claim_same(cx: &Cx<'_>, plan: &mut Plan, at: UnixTime) -> bool {
+    let runtime = cx.runtime;
+    let found = plan.resolve(runtime).zip(plan.claimed_key(runtime)).and_then(|(target, key)| {
+        let want = plan.want(target.upstream_model, &[]);
+        keys::claim_key(cx.shared, key, &want, at)
+    });
+    plan.claim = found;
+    found.is_some()
+}
+
+/// Undoes the claim for an attempt that is not sent.
+pub fn release(cx: &Cx<'_>, plan: &mut Plan) {
+    let runtime = cx.runtime;
+    let (target, key) = (plan.resolve(runtime), plan.claimed_key(runtime));
+    if let (Some(target), Some((_, key)), Some(claim)) = (target, key, plan.claim) {
+        keys::release(cx.shared, target.provider, key, target.upstream_model, claim);
+    }
+    plan.claim = None;
+}
+
 /// Claims a key again although the request used it before: nothing was wrong with it.
 pub fn claim_again(cx: &mut Cx<'_>, plan: &mut Plan) -> Result<(), Shortage> {
     claim(cx, plan).or_else(|_| {
@@ -162,9 +216,8 @@ pub fn claim_again(cx: &mut Cx<'_>, plan: &mut Plan) -> Result<(), Shortage> {
 
 /// Whether another target than this round's has a key for the request.
 pub fn has_other_target(cx: &Cx<'_>, plan: &Plan) -> bool {
-    (0..target_count(cx.runtime, plan)).any(|target| {
+    plan.open_targets(cx.runtime).any(|target| {
         target != plan.target
-            && !plan.done.contains(&target)
             && plan.resolve_target(cx.runtime, target).is_some_and(|target| {
                 let want = plan.want(target.upstream_model, &[]);
                 keys::available(cx.shared, cx.runtime, target.provider, &want, cx.now).is_ok()
@@ -175,7 +228,7 @@ pub fn has_other_target(cx: &Cx<'_>, plan: &Plan) -> bool {
 /// What is known now of every target of the model, this request's own attempts included.
 pub fn shortage(cx: &Cx<'_>, plan: &Plan) -> Shortage {
     let mut shortage = Shortage::default();
-    for target in 0..target_count(cx.runtime, plan) {
+    for target in plan.targets(cx.runtime) {
         shortage.merge(&look_again(cx, plan, target));
     }
     shortage
@@ -188,9 +241,6 @@ pub fn refusal(cx: &mut Cx<'_>, plan: &Plan, shortage: &Shortage) -> Refusal {
 }
 
 fn look_again(cx: &Cx<'_>, plan: &Plan, target: u32) -> Shortage {
-    if plan.unfit.contains(&target) {
-        return Shortage::default();
-    }
     let Some(target) = plan.resolve_target(cx.runtime, target) else { return Shortage::default() };
     let want = plan.want(target.upstream_model, &[]);
     match keys::available(cx.shared, cx.runtime, target.provider, &want, cx.now) {
@@ -204,14 +254,9 @@ fn look_again(cx: &Cx<'_>, plan: &Plan, target: u32) -> Shortage {
     }
 }
 
-fn target_count(runtime: &Runtime, plan: &Plan) -> u32 {
-    let targets = runtime.models.find(&plan.model).map_or(0, |model| model.targets.len());
-    u32::try_from(targets).unwrap_or(u32::MAX)
-}
-
 fn quota(cx: &Cx<'_>, plan: &Plan) -> Quota {
     let mut quota = Quota::default();
-    for target in 0..target_count(cx.runtime, plan) {
+    for target in plan.targets(cx.runtime) {
         let Some(target) = plan.resolve_target(cx.runtime, target) else { continue };
         for index in target.provider.levels.iter().flatten() {
             let Some(key) = cx.runtime.keys.get(*index) else { continue };
@@ -223,4 +268,124 @@ fn quota(cx: &Cx<'_>, plan: &Plan) -> Quota {
         }
     }
     quota
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoint::Endpoint;
+    use crate::ledger::memory::Memory;
+    use crate::runtime::load;
+    use serde_json::json;
+
+    const T: UnixTime = UnixTime(1_800_000_000_000);
+
+    /// Providers `a` and `b` in this order with a key each, and `a` with another model last.
+    fn runtime(order: [&str; 2]) -> Runtime {
+        let provider = |name: &str| {
+            let limits = json!([{"requests": 1, "per": "minute"}, {"requests": 50, "per": "day"}]);
+            let keys = json!([{"id": name, "secret": {"inline": name}, "limits": limits}]);
+            json!({"name": name, "kind": "openai", "keys": keys})
+        };
+        let [first, second] = order;
+        let document = json!({
+            "providers": [provider("a"), provider("b")],
+            "models": [{"name": "m", "targets": [
+                {"provider": first}, {"provider": second}, {"provider": "a", "model": "spare"},
+            ]}],
+        });
+        load(document.to_string().as_bytes(), &|_| None).unwrap()
+    }
+
+    fn plan() -> Plan {
+        Plan {
+            endpoint: Endpoint::ChatCompletions,
+            scheme: String::new(),
+            host: String::new(),
+            path: String::new(),
+            model: "m".to_owned(),
+            consumer: String::new(),
+            stream: false,
+            wants_usage: false,
+            spans: crate::members::Ask::read(br#"{"model":"m"}"#).unwrap().spans,
+            body_length: 0,
+            tokens: 1,
+            session: None,
+            only: None,
+            started: T,
+            deadline: T.after(core::time::Duration::from_secs(10)),
+            target: 0,
+            attempts: 0,
+            round_attempt: 1,
+            claim: None,
+            tried: Vec::new(),
+            done: Vec::new(),
+            unfit: Vec::new(),
+            failures: 0,
+            not_before: UnixTime(0),
+        }
+    }
+
+    #[test]
+    fn targets_that_are_done_with_stay_so_in_another_order() {
+        let (before, after) = (runtime(["a", "b"]), runtime(["b", "a"]));
+        let mut plan = plan();
+        let open = |plan: &Plan, runtime| plan.open_targets(runtime).collect::<Vec<_>>();
+        assert_eq!(open(&plan, &before), [0, 1, 2]);
+        plan.give_up_target(&before);
+        plan.give_up_target(&before);
+        assert_eq!(plan.done.len(), 1);
+        assert_eq!(open(&plan, &before), [1, 2], "another model of the provider is another target");
+        assert_eq!(open(&plan, &after), [0, 2]);
+        plan.only = Some(0);
+        assert_eq!(open(&plan, &before), [2], "the route leads to a alone");
+        plan.model = "gone".to_owned();
+        assert!(open(&plan, &before).is_empty());
+        assert!(plan.resolve(&before).is_none());
+    }
+
+    #[test]
+    fn advances_in_order_and_comes_back_to_a_broken_connection_last() {
+        let (runtime, memory) = (runtime(["a", "b"]), Memory::default());
+        let mut cx = Cx::new(&runtime, &memory, None, T, 1);
+        let mut plan = plan();
+        advance(&mut cx, &mut plan).unwrap();
+        assert_eq!((plan.target, plan.tried.len()), (0, 1));
+        let claimed = |plan: &Plan| plan.claimed_key(&runtime).map(|(_, key)| key.id.as_str());
+        assert_eq!(claimed(&plan), Some("a"));
+
+        // Its connection broke; nothing was sent.
+        release(&cx, &mut plan);
+        assert_eq!(claimed(&plan), None);
+        plan.failures = 1;
+        let mut elsewhere = plan.clone();
+        advance(&mut cx, &mut elsewhere).unwrap();
+        assert_eq!((elsewhere.target, elsewhere.failures, claimed(&elsewhere)), (1, 0, Some("b")));
+        elsewhere = plan.clone();
+        elsewhere.model = "m".to_owned();
+        elsewhere.only = Some(0);
+        elsewhere.done.push(elsewhere.resolve_target(&runtime, 2).unwrap().id());
+        advance(&mut cx, &mut elsewhere).unwrap();
+        assert_eq!((elsewhere.failures, claimed(&elsewhere)), (1, Some("a")), "the same key again");
+    }
+
+    #[test]
+    fn bounds_and_shortage() {
+        let (runtime, memory) = (runtime(["a", "b"]), Memory::default());
+        let mut cx = Cx::new(&runtime, &memory, None, T, 1);
+        let mut plan = plan();
+        assert!(plan.may_go_on(&runtime, T) && !plan.may_go_on(&runtime, plan.deadline));
+        plan.attempts = runtime.failover.max_attempts;
+        assert!(!plan.may_go_on(&runtime, T));
+        assert!(shortage(&cx, &plan).tried, "usable, but not by this request");
+        // Both use up their minute.
+        for _ in 0..2 {
+            advance(&mut cx, &mut plan.clone()).unwrap();
+        }
+        assert!(!has_other_target(&cx, &plan));
+        let lack = advance(&mut cx, &mut plan).unwrap_err();
+        assert!(lack.limited && !lack.tried);
+        assert_eq!(lack.ready_at(), Some(T.window_end(crate::limit::Per::Minute)));
+        assert_eq!(refusal(&mut cx, &plan, &lack).status, 429);
+    }
 }

@@ -60,6 +60,17 @@ struct Ahead {
     headers: Headers,
 }
 
+impl Ahead {
+    /// Nothing is sent after all.
+    fn release(&self, cx: &Cx<'_>) {
+        let runtime = cx.runtime;
+        let provider = runtime.providers.get(self.provider);
+        if let (Some(provider), Some(key)) = (provider, runtime.keys.get(self.claim.key)) {
+            keys::release(cx.shared, provider, key, "", self.claim);
+        }
+    }
+}
+
 impl Standalone {
     pub fn on_request_headers(
         &mut self,
@@ -128,7 +139,13 @@ impl Standalone {
             return Flow::Continue;
         }
         // The status cannot change once the headers are gone, and the body cannot be waited for.
-        let signal = trip.classify(cx, &[]);
+        let signal = trip.classify_head(cx);
+        if trip.status == 403 {
+            // Nor can it be judged: a key is not refused for what may be the client's fault.
+            trip.pass(cx);
+            cx.remove_header(ANSWERED_HEADER);
+            return Flow::Continue;
+        }
         trip.failed(cx, &signal);
         trip.give_back(cx);
         match trip.refusal(cx, &signal, b"?") {
@@ -175,13 +192,16 @@ impl Standalone {
         matches!(&self.state, State::Sent(trip) if trip.holds())
     }
 
+    /// Whether [`Self::on_done`] has anything left to do.
+    pub fn is_open(&self) -> bool {
+        self.wants_response_body() || matches!(self.state, State::Ahead(..))
+    }
+
     /// The request is over, however it ended.
     pub fn on_done(&mut self, cx: &mut Cx<'_>, client_gone: bool) {
         match &mut self.state {
             State::Sent(trip) => trip.done(cx, client_gone),
-            State::Ahead(_, ahead) => {
-                ahead.release(cx);
-            }
+            State::Ahead(_, ahead) => ahead.release(cx),
             State::Start | State::AwaitingBody(..) | State::Done => {}
         }
         self.state = State::Done;
@@ -196,7 +216,7 @@ impl Standalone {
         body: &[u8],
     ) -> Flow {
         let plan = intake::body(cx, pending, body).and_then(|mut plan| {
-            plan.pin(cx.runtime, provider);
+            plan.only = provider;
             routing::leave_out_unfit(cx.runtime, &mut plan, body).map_err(Refusal::openai)?;
             Ok(plan)
         });
@@ -218,7 +238,6 @@ impl Standalone {
             };
             // After `Trip::start`, which strips it.
             cx.effects.push(Effect::SetHeader(CLUSTER_HEADER.into(), cluster.into_bytes()));
-            cx.effects.push(Effect::ClearRouteCache);
             return self.patch(cx, trip, body, true);
         }
         self.answer(cx, Refusal::server(500, "internal_error", "The model has no target.").openai())
@@ -252,17 +271,17 @@ impl Standalone {
                 return self.answer(cx, refusal.openai());
             }
         };
+        let ahead = Ahead { provider: index, claim, headers: headers.clone() };
         let credentials =
             runtime.keys.get(claim.key).and_then(|key| upstream::credentials(headers, key));
         let Some(credentials) = credentials else {
-            keys::release(cx.shared, runtime, provider, claim, cx.now);
+            ahead.release(cx);
             let message = "Envoy did not supply the secret of a key.";
             return self.answer(cx, Refusal::server(503, "no_usable_key", message).openai());
         };
         upstream::address(cx, headers, provider, pending.endpoint, &credentials);
         // Nobody knows yet how long the patched body will be.
         cx.remove_header("content-length");
-        let ahead = Ahead { provider: index, claim, headers: headers.clone() };
         self.state = State::Ahead(pending, ahead);
         Flow::Continue
     }
@@ -270,10 +289,11 @@ impl Standalone {
     /// The body of a request whose headers are gone.
     fn catch_up(&mut self, cx: &mut Cx<'_>, pending: &Pending, ahead: &Ahead, body: &[u8]) -> Flow {
         let plan = intake::body(cx, pending, body).and_then(|mut plan| {
-            plan.pin(cx.runtime, Some(ahead.provider));
+            plan.only = Some(ahead.provider);
             routing::leave_out_unfit(cx.runtime, &mut plan, body).map_err(Refusal::openai)?;
             let target = plan
-                .first_open(cx.runtime)
+                .open_targets(cx.runtime)
+                .next()
                 .ok_or_else(|| intake::no_model(&plan.model).openai())?;
             plan.target = target;
             Ok(plan)
@@ -329,12 +349,11 @@ impl Standalone {
             return Flow::Continue;
         }
         trip.close();
+        trip.learned(cx, signal);
         if cx.runtime.mode == Mode::Headers {
             trip.translate_error(cx, error);
             return Flow::Continue;
         }
-        trip.failed(cx, signal);
-        trip.give_back(cx);
         let refusal = match signal.verdict {
             Verdict::Success | Verdict::ClientFault => None,
             _ => trip.refusal(cx, signal, error),
@@ -354,34 +373,6 @@ impl Standalone {
         intake::refuse(cx, reply);
         self.state = State::Done;
         Flow::Pause
-    }
-}
-
-impl Ahead {
-    /// Nothing came of it.
-    fn release(&self, cx: &Cx<'_>) {
-        if let Some(provider) = cx.runtime.providers.get(self.provider) {
-            keys::release(cx.shared, cx.runtime, provider, self.claim, cx.now);
-        }
-    }
-}
-
-impl Plan {
-    /// Leaves only targets at `provider`, where the route leads nowhere else.
-    fn pin(&mut self, runtime: &Runtime, provider: Option<ProviderIndex>) {
-        let (Some(provider), Some(model)) = (provider, runtime.models.find(&self.model)) else {
-            return;
-        };
-        for (index, target) in (0_u32..).zip(&model.targets) {
-            if target.provider != provider {
-                self.done.push(index);
-            }
-        }
-    }
-
-    fn first_open(&self, runtime: &Runtime) -> Option<u32> {
-        let model = runtime.models.find(&self.model)?;
-        (0_u32..).zip(&model.targets).map(|(index, _)| index).find(|i| !self.done.contains(i))
     }
 }
 
