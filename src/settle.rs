@@ -33,8 +33,9 @@ pub struct Sent<'a> {
     pub fingerprint: u64,
 }
 
-/// Server errors and broken connections in a row after which a provider rests.
-const FAILURES: u8 = 3;
+/// Server errors and broken connections in a row after which a provider rests: more than the two that one
+/// request can cause, so that no single client rests it.
+const FAILURES: u8 = 5;
 
 /// Remaining counts without a reset are believed this long: the window that most providers use.
 const UNDATED: Duration = Duration::from_secs(60);

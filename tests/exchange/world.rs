@@ -34,7 +34,7 @@ pub(crate) struct World {
     attempt_runtime: RefCell<Rc<Runtime>>,
     script: RefCell<HashMap<String, VecDeque<Answer>>>,
     pub(crate) log: RefCell<Vec<String>>,
-    counts: RefCell<BTreeMap<&'static str, u64>>,
+    counts: RefCell<BTreeMap<String, u64>>,
     /// Request headers that a `credential_injector` fills before the attempt stage.
     injected: RefCell<BTreeMap<String, String>>,
     /// The shipped clusters lead the third attempt of a round to an endpoint that stands in for the provider.
@@ -176,8 +176,9 @@ impl World {
                     assert!(!line.contains("sk-"), "a secret in the log: {line}");
                     self.log.borrow_mut().push(format!("{level} {line}"));
                 }
-                Effect::Count(metric) => {
-                    *self.counts.borrow_mut().entry(metric.name).or_default() += metric.by;
+                Effect::Count(counter, by) => {
+                    let name = counter.split(';').next().unwrap_or_default().to_owned();
+                    *self.counts.borrow_mut().entry(name).or_default() += by;
                 }
                 effect => rest.push(effect),
             }
