@@ -310,3 +310,16 @@ def test_older_envoys(start, version):
     gateway.on("anthropic/b", anthropic.error(400, "invalid_request_error", "no"))
     refused = gateway.chat()
     assert (refused.status, refused.json["error"]["message"]) == (400, "no")
+
+
+@pytest.mark.parametrize("http2", [False, True], ids=["http1", "http2"])
+def test_nothing_of_a_translated_attempt_is_left_for_the_next(start, http2):
+    """Not the length of its body either: the next provider gets the client's own bytes."""
+    models = [{"name": "fast", "targets": [{"provider": "anthropic", "model": anthropic.MODEL}, {"provider": "openai"}]}]
+    gateway = start({"anthropic": ["b"], "openai": ["a"]}, models=models, provider_fields=ANTHROPIC, http2=http2)
+    gateway.on("anthropic/b", anthropic.rate_limited())
+    assert gateway.chat().json["id"] == "chatcmpl-1"
+    translated, last = gateway.requests
+    assert last.json == {"model": "fast", "messages": ASK["messages"]}
+    assert len(translated.body) != len(last.body)
+    assert int(last.header("content-length") or len(last.body)) == len(last.body)
