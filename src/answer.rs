@@ -2,6 +2,7 @@
 
 use crate::effect::{Cx, Effect};
 use crate::endpoint::Endpoint;
+use crate::formats::{Format, Translation};
 use crate::headers::Headers;
 use crate::observe::{Class, JsonObserver, Outcome, Output, StreamObserver};
 use crate::sse::write_event;
@@ -33,6 +34,16 @@ pub struct Answer {
 enum Kind {
     Stream(StreamObserver, Endpoint),
     Json(JsonObserver),
+    Translated(Translation),
+}
+
+/// What the client is to see of an answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Shown {
+    /// Not the usage chunk of a stream.
+    pub hide_usage: bool,
+    /// The provider's format, where it is not the client's, and whether the client asked for the usage chunk.
+    pub translation: Option<(Format, bool)>,
 }
 
 /// What is known after a chunk.
@@ -51,22 +62,25 @@ impl Answer {
     pub fn new(
         headers: &Headers,
         endpoint: Endpoint,
-        hide_usage: bool,
+        shown: Shown,
         hold: bool,
         now: UnixTime,
     ) -> Self {
         let content_type = headers.text("content-type").unwrap_or_default();
-        let kind = if content_type.starts_with("text/event-stream") {
-            Kind::Stream(StreamObserver::new(hide_usage), endpoint)
-        } else {
-            Kind::Json(JsonObserver::new())
+        let streamed = content_type.starts_with("text/event-stream");
+        let kind = match shown.translation {
+            Some((format, include_usage)) => {
+                Kind::Translated(Translation::new(format, streamed, include_usage, now.0 / 1_000))
+            }
+            None if streamed => Kind::Stream(StreamObserver::new(shown.hide_usage), endpoint),
+            None => Kind::Json(JsonObserver::new()),
         };
         Self { kind, held: hold, since: now, observed: 0, out: Vec::new(), changed: false }
     }
 
     /// Whether bytes of the body may be taken out or added.
     pub fn may_change(&self) -> bool {
-        matches!(self.kind, Kind::Stream(..))
+        matches!(self.kind, Kind::Stream(..) | Kind::Translated(_))
     }
 
     pub fn is_held(&self) -> bool {
@@ -106,6 +120,7 @@ impl Answer {
         match &self.kind {
             Kind::Stream(observer, _) => observer.usage(),
             Kind::Json(observer) => observer.usage(),
+            Kind::Translated(translation) => translation.usage(),
         }
     }
 
@@ -114,6 +129,7 @@ impl Answer {
         match &self.kind {
             Kind::Stream(observer, _) => observer.outcome(),
             Kind::Json(_) => Outcome::Unknown,
+            Kind::Translated(translation) => translation.outcome(),
         }
     }
 
@@ -130,6 +146,14 @@ impl Answer {
                     Step::Pass
                 }
                 None if observer.outcome() == Outcome::Unknown => Step::Pass,
+                None => Step::Held,
+            },
+            Kind::Translated(translation) => match translation.opening() {
+                Some(Class::Error) => Step::Failed(translation.error().unwrap_or(b"null").to_vec()),
+                Some(_) => Step::Pass,
+                None if end_of_stream => Step::Failed(b"null".to_vec()),
+                None if translation.is_document() => Step::Held,
+                None if now.0.saturating_sub(self.since.0) >= HELD_MS => Step::Pass,
                 None => Step::Held,
             },
             Kind::Json(observer) => match opens_with_error(body) {
@@ -152,6 +176,14 @@ impl Answer {
                 observer.feed(chunk);
                 // Never changed: nothing to copy.
                 (Vec::new(), false)
+            }
+            Kind::Translated(translation) => {
+                let mut out = translation.feed(chunk, end_of_stream);
+                let truncated = end_of_stream && translation.outcome() == Outcome::Open;
+                if truncated && (!self.held || translation.opening().is_some()) {
+                    cut_event(Endpoint::ChatCompletions, &mut out);
+                }
+                (out, true)
             }
             Kind::Stream(observer, endpoint) => {
                 let output = observer.feed(chunk, end_of_stream);

@@ -203,6 +203,7 @@ impl Attempt {
         trip.give_back(cx);
         if matches!(signal.verdict, Verdict::Success | Verdict::ClientFault) {
             trip.pass(cx);
+            trip.translate_error(cx, error);
             return Flow::Continue;
         }
         // What the client gets if nothing better is found: the answer of this attempt.
@@ -227,6 +228,7 @@ impl Attempt {
             Some(refusal) => self.reply(cx, refusal),
             None => {
                 trip.pass(cx);
+                trip.translate_error(cx, error);
                 Flow::Continue
             }
         }

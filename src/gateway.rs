@@ -70,7 +70,11 @@ impl Gateway {
         if !end_of_stream {
             return Flow::Pause;
         }
-        match intake::body(cx, pending, body) {
+        let plan = intake::body(cx, pending, body).and_then(|mut plan| {
+            routing::leave_out_unfit(cx.runtime, &mut plan, body).map_err(Refusal::openai)?;
+            Ok(plan)
+        });
+        match plan {
             Ok(plan) => {
                 cx.count("requests", &[("model", model_label(cx, &plan))]);
                 if let Some(model) = cx.runtime.models.find(&plan.model) {

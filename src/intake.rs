@@ -121,6 +121,7 @@ pub fn body(cx: &Cx<'_>, pending: &Pending, body: &[u8]) -> Result<Plan, Reply> 
         claim: None,
         tried: Vec::new(),
         done: Vec::new(),
+        unfit: Vec::new(),
         failures: 0,
         not_before: UnixTime(0),
     })
@@ -193,7 +194,11 @@ fn too_large(runtime: &Runtime) -> Refusal {
 }
 
 fn unreadable(error: &BodyError) -> Refusal {
-    Refusal { param: error.param(), ..Refusal::client(400, "invalid_body", error.to_string()) }
+    let refusal = Refusal::client(400, "invalid_body", error.to_string());
+    match error.param() {
+        Some(param) => refusal.param(param),
+        None => refusal,
+    }
 }
 
 fn unknown(error: RouteError, method: &str, path: &str) -> Refusal {

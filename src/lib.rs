@@ -35,6 +35,7 @@
 //! |---|---|
 //! | what the configuration may say | [`config`], then [`runtime`] |
 //! | a provider | [`provider`], [`providers`] |
+//! | a format | [`conversation`], [`formats`] |
 //! | what an answer means for a key | [`signal`], [`hint`] |
 //! | how a key is chosen | [`keys`], [`record`] |
 //! | what a client is told | [`reply`], [`shortage`] |
@@ -57,13 +58,17 @@
 //! - **A secret is never shown.** Its type does not print, errors and logs speak of a key by its id, and records
 //!   hold eight bytes of its SHA-256.
 //! - **Bodies are patched, not re-serialized.** What Keyward does not know about passes byte for byte.
+//! - **Translation fails closed.** Between two formats, what is not understood is an error in the client's format;
+//!   no byte of the provider's goes on.
 
 pub mod answer;
 pub mod attempt;
 pub mod config;
+pub mod conversation;
 pub mod effect;
 pub mod endpoint;
 pub(crate) mod error_body;
+pub mod formats;
 pub mod gateway;
 pub mod headers;
 pub mod hint;

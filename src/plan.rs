@@ -58,6 +58,8 @@ pub struct Plan {
     /// Targets that this request is done with, by [`crate::routing::Resolved::id`]: a reload may turn
     /// their order round.
     pub done: Vec<u64>,
+    /// Targets, by the same id, that this request cannot go to: their format has no word for what it asks.
+    pub unfit: Vec<u64>,
     /// Server errors and broken connections with this target.
     pub failures: u32,
     /// An attempt must not start before.
@@ -167,6 +169,7 @@ mod tests {
             claim: Some(Claim { key: 3, tokens: 4, probe: true, at: UnixTime(5) }),
             tried: vec![u64::MAX],
             done: vec![1],
+            unfit: Vec::new(),
             failures: 1,
             not_before: UnixTime(0),
         }

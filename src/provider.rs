@@ -1,6 +1,7 @@
 //! The provider table: one row per service that Keyward can speak to.
 
-use crate::providers::compatible;
+use crate::formats::Format;
+use crate::providers::{anthropic, compatible};
 use crate::signal::Verdict;
 
 /// One row of the table.
@@ -12,6 +13,7 @@ pub struct Kind {
     pub host: &'static str,
     /// With a leading slash, without a trailing one.
     pub base_path: &'static str,
+    pub format: Format,
     pub credential: Credential,
     /// Whether the service understands `stream_options.include_usage`.
     pub stream_options: bool,
@@ -34,16 +36,18 @@ pub enum Credential {
 }
 
 /// Every row, in the order in which they are listed to operators.
-pub static KINDS: &[&Kind] = compatible::KINDS;
+pub fn kinds() -> impl Iterator<Item = &'static Kind> {
+    [anthropic::KINDS, compatible::KINDS].into_iter().flatten().copied()
+}
 
 /// The row of this name.
 pub fn find(name: &str) -> Option<&'static Kind> {
-    KINDS.iter().copied().find(|kind| kind.name == name)
+    kinds().find(|kind| kind.name == name)
 }
 
 /// The names of all rows, for the message about an unknown one.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    KINDS.iter().map(|kind| kind.name)
+    kinds().map(|kind| kind.name)
 }
 
 #[cfg(test)]
@@ -68,7 +72,7 @@ mod tests {
 
     #[test]
     fn hosts_and_paths_are_well_formed() {
-        for kind in KINDS {
+        for kind in kinds() {
             let label = |label: &str| {
                 !label.is_empty()
                     && !label.starts_with('-')
@@ -91,7 +95,7 @@ mod tests {
 
     #[test]
     fn credentials_are_lower_case_headers() {
-        for kind in KINDS {
+        for kind in kinds() {
             if let Credential::Header(name) = kind.credential {
                 assert!(
                     !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c == '-')
@@ -102,7 +106,7 @@ mod tests {
 
     #[test]
     fn quirks_say_something() {
-        for kind in KINDS {
+        for kind in kinds() {
             for (index, (code, verdict)) in kind.codes.iter().enumerate() {
                 let first =
                     kind.codes.iter().position(|(other, _)| other.eq_ignore_ascii_case(code));

@@ -1,2 +1,3 @@
-//! One file per wire format; each lists its rows of [`crate::provider::KINDS`].
+//! One file per wire format; each lists its rows of [`crate::provider::kinds`].
+pub mod anthropic;
 pub mod compatible;

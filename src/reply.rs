@@ -32,7 +32,7 @@ pub struct Refusal {
     pub code: &'static str,
     pub message: String,
     /// The member of the request that is at fault.
-    pub param: Option<&'static str>,
+    pub param: Option<Box<str>>,
     /// Until it makes sense to come back.
     pub wait: Option<Duration>,
     pub headers: Vec<(&'static str, String)>,
@@ -79,8 +79,8 @@ impl Refusal {
     }
 
     #[must_use]
-    pub fn param(mut self, param: &'static str) -> Self {
-        self.param = Some(param);
+    pub fn param(mut self, param: impl Into<Box<str>>) -> Self {
+        self.param = Some(param.into());
         self
     }
 
@@ -186,7 +186,7 @@ impl Refusal {
             message: &self.message,
             kind: self.kind,
             code: self.code,
-            param: self.param,
+            param: self.param.as_deref(),
             retry_after_ms: self.wait.map(millis),
         };
         // Strings and numbers only: this cannot fail.

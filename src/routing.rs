@@ -1,6 +1,7 @@
 //! Which target of a model a request goes to next, and what the client is told when there is none.
 
 use crate::effect::Cx;
+use crate::formats::Format;
 use crate::keys::{self, Want};
 use crate::ledger;
 use crate::limit::Unit;
@@ -77,8 +78,65 @@ impl Plan {
     fn targets(&self, runtime: &Runtime) -> impl Iterator<Item = u32> {
         let targets = runtime.models.find(&self.model).map_or(&[][..], |model| &model.targets);
         let leads_there = |provider| self.only.is_none_or(|only| only == provider);
-        (0..).zip(targets).filter(move |(_, t)| leads_there(t.provider)).map(|(index, _)| index)
+        let fits = |target: &u32| {
+            self.unfit.is_empty()
+                || self
+                    .resolve_target(runtime, *target)
+                    .is_some_and(|t| !self.unfit.contains(&t.id()))
+        };
+        (0..)
+            .zip(targets)
+            .filter(move |(_, target)| leads_there(target.provider))
+            .map(|(index, _)| index)
+            .filter(fits)
     }
+}
+
+/// Leaves out the targets that cannot be asked this: their format has no word for it, or nothing like the endpoint.
+///
+/// Decided before anything is sent, so that a request goes to a target that can take it, whatever the order.
+///
+/// # Errors
+///
+/// No target is left: the client's fault, by the name of the member.
+pub fn leave_out_unfit(runtime: &Runtime, plan: &mut Plan, body: &[u8]) -> Result<(), Refusal> {
+    // What a format has no word for, none of its providers has.
+    let mut refusals: Vec<(Format, Option<Refusal>)> = Vec::new();
+    for target in plan.targets(runtime).collect::<Vec<_>>() {
+        let Some(resolved) = plan.resolve_target(runtime, target) else { continue };
+        let (format, id) = (resolved.provider.kind.format, resolved.id());
+        if !format.is_foreign() {
+            continue;
+        }
+        let known = refusals.iter().find(|(known, _)| *known == format);
+        let is_unfit = match known {
+            Some((_, refusal)) => refusal.is_some(),
+            None => {
+                let refusal = unfit(format, plan, resolved.upstream_model, body);
+                let is_unfit = refusal.is_some();
+                refusals.push((format, refusal));
+                is_unfit
+            }
+        };
+        if is_unfit {
+            plan.unfit.push(id);
+        }
+    }
+    let refusal = refusals.into_iter().find_map(|(_, refusal)| refusal);
+    match refusal {
+        Some(refusal) if plan.targets(runtime).next().is_none() => Err(refusal),
+        _ => Ok(()),
+    }
+}
+
+fn unfit(format: Format, plan: &Plan, model: &str, body: &[u8]) -> Option<Refusal> {
+    if format.path(plan.endpoint).is_none() {
+        let message = format!("The model \"{}\" cannot be used with this endpoint.", plan.model);
+        return Some(Refusal::client(400, "unsupported_endpoint", message).param("model"));
+    }
+    let error = format.request(body, model).err()?;
+    let message = format!("{error}.");
+    Some(Refusal::client(400, "unsupported_parameter", message).param(error.param))
 }
 
 /// Claims a key for the next attempt: of this target if it is not done with, else of the first other in
@@ -262,6 +320,7 @@ mod tests {
             claim: None,
             tried: Vec::new(),
             done: Vec::new(),
+            unfit: Vec::new(),
             failures: 0,
             not_before: UnixTime(0),
         }

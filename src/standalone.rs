@@ -215,11 +215,15 @@ impl Standalone {
         provider: Option<ProviderIndex>,
         body: &[u8],
     ) -> Flow {
-        let mut plan = match intake::body(cx, pending, body) {
+        let plan = intake::body(cx, pending, body).and_then(|mut plan| {
+            plan.only = provider;
+            routing::leave_out_unfit(cx.runtime, &mut plan, body).map_err(Refusal::openai)?;
+            Ok(plan)
+        });
+        let mut plan = match plan {
             Ok(plan) => plan,
             Err(reply) => return self.answer(cx, reply),
         };
-        plan.only = provider;
         count_request(cx, &plan);
         if let Err(shortage) = routing::advance(cx, &mut plan) {
             let refusal = routing::refusal(cx, &plan, &shortage);
@@ -286,6 +290,7 @@ impl Standalone {
     fn catch_up(&mut self, cx: &mut Cx<'_>, pending: &Pending, ahead: &Ahead, body: &[u8]) -> Flow {
         let plan = intake::body(cx, pending, body).and_then(|mut plan| {
             plan.only = Some(ahead.provider);
+            routing::leave_out_unfit(cx.runtime, &mut plan, body).map_err(Refusal::openai)?;
             let target = plan
                 .open_targets(cx.runtime)
                 .next()
@@ -314,13 +319,21 @@ impl Standalone {
     }
 
     fn patch(&mut self, cx: &mut Cx<'_>, trip: Trip, body: &[u8], headers_held: bool) -> Flow {
-        if trip.patches_body
-            && let Some(patched) = trip.patched(cx.runtime, body)
-        {
-            if headers_held {
-                cx.set_header("content-length", patched.len().to_string());
+        match trip.patches_body.then(|| trip.patched(cx.runtime, body)) {
+            Some(Some(patched)) => {
+                if headers_held {
+                    cx.set_header("content-length", patched.len().to_string());
+                }
+                cx.set_body(patched);
             }
-            cx.set_body(patched);
+            // What cannot be translated does not leave.
+            Some(None) if trip.translates() => {
+                trip.give_back(cx);
+                let message = "The request could not be written for its provider.";
+                let refusal = Refusal::server(500, "internal_error", message);
+                return self.answer(cx, refusal.openai());
+            }
+            Some(None) | None => {}
         }
         self.state = State::Sent(Box::new(trip));
         Flow::Continue
@@ -338,6 +351,7 @@ impl Standalone {
         trip.close();
         trip.learned(cx, signal);
         if cx.runtime.mode == Mode::Headers {
+            trip.translate_error(cx, error);
             return Flow::Continue;
         }
         let refusal = match signal.verdict {
@@ -348,6 +362,7 @@ impl Standalone {
             Some(refusal) => self.answer(cx, refusal.openai()),
             None => {
                 trip.pass(cx);
+                trip.translate_error(cx, error);
                 cx.remove_header(ANSWERED_HEADER);
                 Flow::Continue
             }

@@ -3,8 +3,9 @@
 //! What the `attempt` and the `standalone` stage have in common; where the two differ, in what becomes of
 //! an answer that is no success, each decides for itself.
 
-use crate::answer::{Answer, MAX_ERROR, Step};
+use crate::answer::{Answer, MAX_ERROR, Shown, Step};
 use crate::effect::{Cx, Effect};
+use crate::formats::Format;
 use crate::gateway::ANSWERED_HEADER;
 use crate::headers::Headers;
 use crate::hint::{self, Reported};
@@ -27,7 +28,9 @@ pub struct Trip {
     /// Of the secret that was sent.
     fingerprint: u64,
     sent_at: UnixTime,
-    /// The body is not what the client sent: another model name, `include_usage`.
+    /// Of the provider.
+    format: Format,
+    /// The body is not what the client sent: another model name, `include_usage`, another format.
     pub patches_body: bool,
     hide_usage: bool,
     reported: Reported,
@@ -47,6 +50,8 @@ enum Phase {
     /// An answer that is no success; the body says more.
     ErrorBody,
     Answer(Answer),
+    /// The client has got something in its place; what still comes is dropped.
+    Replaced,
     /// Nothing more to decide or to count.
     Over,
 }
@@ -109,15 +114,18 @@ impl Trip {
     fn with_key(cx: &mut Cx<'_>, fingerprint: u64, plan: Plan) -> Result<Self, Refusal> {
         let runtime = cx.runtime;
         let Some(target) = plan.resolve(runtime) else { return Err(reconfigured()) };
+        let format = target.provider.kind.format;
         let hide_usage = plan.stream
+            && !format.is_foreign()
             && plan.endpoint.takes_stream_options()
             && target.provider.include_usage
             && !plan.wants_usage;
-        let patches_body = hide_usage || target.upstream_model != plan.model;
+        let patches_body = hide_usage || format.is_foreign() || target.upstream_model != plan.model;
         let sent_at = cx.now.max(plan.not_before);
         let trip = Self {
             fingerprint,
             sent_at,
+            format,
             patches_body,
             hide_usage,
             reported: Reported::default(),
@@ -135,6 +143,9 @@ impl Trip {
     /// The body for the provider. `None`: it is not the body that was planned for.
     pub fn patched(&self, runtime: &Runtime, body: &[u8]) -> Option<Vec<u8>> {
         let target = self.plan.resolve(runtime)?;
+        if self.translates() {
+            return self.format.request(body, target.upstream_model).ok();
+        }
         let model = (target.upstream_model != self.plan.model).then_some(target.upstream_model);
         let patch = |spans: &Spans| {
             members::patch(body, spans, model, self.hide_usage).map(std::borrow::Cow::into_owned)
@@ -154,7 +165,9 @@ impl Trip {
         self.reported = hint::headroom(headers, now);
         self.headers = headers.clone();
         self.phase = if (200..300).contains(&self.status) {
-            Phase::Answer(Answer::new(headers, self.plan.endpoint, self.hide_usage, hold, now))
+            let translation = self.translates().then_some((self.format, self.plan.wants_usage));
+            let shown = Shown { hide_usage: self.hide_usage, translation };
+            Phase::Answer(Answer::new(headers, self.plan.endpoint, shown, hold, now))
         } else {
             Phase::ErrorBody
         };
@@ -164,6 +177,10 @@ impl Trip {
     pub fn feed(&mut self, cx: &mut Cx<'_>, body: &[u8], end_of_stream: bool) -> Progress {
         match &mut self.phase {
             Phase::Waiting | Phase::Over => Progress::Flowing,
+            Phase::Replaced => {
+                cx.set_body(Vec::new());
+                Progress::Flowing
+            }
             Phase::ErrorBody => {
                 if end_of_stream || self.is_whole(body) {
                     Progress::Refused(self.classify(cx, body), body.to_vec())
@@ -198,7 +215,7 @@ impl Trip {
         match &self.phase {
             Phase::ErrorBody => true,
             Phase::Answer(answer) => answer.is_held(),
-            Phase::Waiting | Phase::Over => false,
+            Phase::Waiting | Phase::Replaced | Phase::Over => false,
         }
     }
 
@@ -282,7 +299,7 @@ impl Trip {
     /// The attempt is over, however it ended. `client_gone`: the client went away first.
     pub fn done(&mut self, cx: &mut Cx<'_>, client_gone: bool) {
         match &self.phase {
-            Phase::Over => {}
+            Phase::Replaced | Phase::Over => {}
             Phase::ErrorBody if self.judged.is_some() => {}
             Phase::ErrorBody => {
                 let signal = self.classify_head(cx);
@@ -314,7 +331,8 @@ impl Trip {
     /// Makes the headers of an answer the client's.
     pub fn pass(&mut self, cx: &mut Cx<'_>) {
         upstream::clean_answer(cx, &self.headers);
-        let changes = matches!(&self.phase, Phase::Answer(answer) if answer.may_change());
+        let changes = self.translates()
+            || matches!(&self.phase, Phase::Answer(answer) if answer.may_change());
         if changes && self.headers.contains("content-length") {
             cx.remove_header("content-length");
         }
@@ -334,6 +352,28 @@ impl Trip {
             });
         }
         self.headers = Headers::default();
+    }
+
+    /// Whether the provider does not speak the client's format.
+    pub fn translates(&self) -> bool {
+        self.format.is_foreign()
+    }
+
+    /// After [`Self::pass`] of an answer that is no success: its body in the client's format, and nothing else.
+    pub fn translate_error(&mut self, cx: &mut Cx<'_>, error: &[u8]) {
+        if !self.translates() {
+            return;
+        }
+        let (status, body) = self.format.error(self.status, error);
+        if status != self.status {
+            cx.set_header(":status", status.to_string());
+        }
+        // Without a body there is none to replace.
+        if !error.is_empty() {
+            cx.set_header("content-type", "application/json");
+            cx.set_body(body);
+        }
+        self.phase = Phase::Replaced;
     }
 
     /// What the client is told where nothing is left to try; `None`: the provider's own answer.

@@ -3,6 +3,7 @@
 
 use crate::effect::Cx;
 use crate::endpoint::Endpoint;
+use crate::formats::{self, Format};
 use crate::headers::Headers;
 use crate::intake::CREDENTIALS;
 use crate::provider::Credential;
@@ -11,12 +12,20 @@ use crate::runtime::{Key, Provider, Secret, fingerprint};
 /// Request headers that must not reach a provider, besides credentials and `x-keyward-*`.
 ///
 /// `accept-encoding`: a compressed answer could not be observed. `cookie`, `proxy-authorization`: the
-/// client's. `x-envoy-original-url`: left behind by an internal redirect.
-const NOT_FOR_PROVIDERS: [&str; 4] =
-    ["accept-encoding", "cookie", "proxy-authorization", "x-envoy-original-url"];
+/// client's. `x-envoy-original-url`: left behind by an internal redirect. `anthropic-*`: of the provider that the
+/// last attempt went to.
+const NOT_FOR_PROVIDERS: [&str; 6] = [
+    "accept-encoding",
+    "anthropic-beta",
+    "anthropic-version",
+    "cookie",
+    "proxy-authorization",
+    "x-envoy-original-url",
+];
 
 /// Answer headers that speak of the account behind the key, not of the client.
-const NOT_FOR_CLIENTS: [&str; 8] = [
+const NOT_FOR_CLIENTS: [&str; 9] = [
+    "anthropic-organization-id",
     "retry-after",
     "retry-after-ms",
     "ratelimit",
@@ -61,13 +70,23 @@ pub fn address(
     credentials: &Credentials<'_>,
 ) {
     strip(cx, headers);
-    cx.set_header(":path", format!("{}{}", provider.base_path, endpoint.path()));
+    let format = provider.kind.format;
+    // A target without such a path was left out of the plan.
+    let path = format.path(endpoint).unwrap_or_default();
+    cx.set_header(":path", format!("{}{path}", provider.base_path));
     cx.set_header(":authority", provider.host.as_bytes());
     match provider.kind.credential {
         Credential::Bearer => {
             cx.set_header("authorization", [b"Bearer ", credentials.value].concat());
         }
         Credential::Header(name) => cx.set_header(name, credentials.value),
+    }
+    if format == Format::Anthropic {
+        cx.set_header("anthropic-version", formats::ANTHROPIC_VERSION);
+        cx.set_header("content-type", "application/json");
+        for (name, _) in headers.iter().filter(|(name, _)| name.starts_with(b"openai-")) {
+            cx.remove_header(String::from_utf8_lossy(name));
+        }
     }
 }
 

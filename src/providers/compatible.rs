@@ -6,6 +6,7 @@
 //! Where a vendor runs an international and a mainland service, the row is the international one; `host`
 //! in the configuration chooses the other.
 
+use crate::formats::Format;
 use crate::provider::{Credential, Kind};
 use crate::signal::Verdict::{
     ClientFault, KeyRejected, OutOfQuota, Overloaded, RateLimited, ServerError,
@@ -46,6 +47,7 @@ const BASE: Kind = Kind {
     name: "openai-compatible",
     host: "",
     base_path: "/v1",
+    format: Format::OpenAi,
     credential: Credential::Bearer,
     stream_options: true,
     model_scoped_limits: false,

@@ -246,7 +246,7 @@ fn events() {
 #[test]
 fn cut_bodies_are_survived() {
     let body = br#"[{"error":{"code":429,"message":"retry in 4.9s for gpt-4o \u00e9","details":[{"retryDelay":"48s"}]}}]"#;
-    for kind in crate::provider::KINDS {
+    for kind in crate::provider::kinds() {
         for end in 0..body.len() {
             for status in [0, 200, 302, 400, 403, 429, 503, u16::MAX] {
                 let cut = &body[..end];

@@ -1,0 +1,78 @@
+//! Anthropic's Messages API: requests written, answers, streams and errors read.
+//!
+//! <https://platform.claude.com/docs/en/api/messages>,
+//! <https://platform.claude.com/docs/en/build-with-claude/streaming>; members as in the official SDK 2.12.
+//!
+//! # What becomes of a request
+//!
+//! By the field of [`Request`](crate::conversation::Request):
+//!
+//! | field | fate | |
+//! |---|---|---|
+//! | `model` | mapped | the target's name |
+//! | `messages` | mapped | neighbours of one role are one message; see below |
+//! | `tools` | mapped | `input_schema` is always an object; `strict` where the model takes it |
+//! | `tool_choice` | mapped | not without tools, which Anthropic refuses |
+//! | `parallel_tools` | mapped | `disable_parallel_tool_use` |
+//! | `max_tokens` | mapped | required there: what the model can at most, up to 32,000, where the client leaves it open |
+//! | `temperature` | mapped | at most 1, Anthropic's end of the scale; dropped for models that refuse it (from 4.7), and while thinking |
+//! | `top_p`, `top_k` | mapped | dropped where `temperature` is; `top_p` also beside a `temperature` from 4.1, which take one of them |
+//! | `seed`, `presence_penalty`, `frequency_penalty` | dropped | there is nothing like it; the answer stays one to the question |
+//! | `logit_bias` | refused | unless empty: it forbids words |
+//! | `choices` | refused | other than 1 |
+//! | `logprobs` | refused | |
+//! | `stop` | mapped | `stop_sequences`; white space alone is refused, by Anthropic too |
+//! | `output` | mapped | a schema as `output_config.format`; "some JSON object" as one more instruction |
+//! | `reasoning` | mapped | `output_config.effort` with adaptive thinking from 4.6, before that `budget_tokens`; see below |
+//! | `stream` | mapped | |
+//! | `user` | mapped | `metadata.user_id` |
+//! | `service_tier` | mapped | `auto` and `priority` as `auto`, `default` as `standard_only`, others dropped |
+//!
+//! By block:
+//!
+//! | block | fate | |
+//! |---|---|---|
+//! | text | mapped | blank ones are dropped: Anthropic refuses them |
+//! | image | mapped | base64 or URL; a file id of another provider is refused |
+//! | document | mapped | PDF, as base64 or URL; anything else is refused |
+//! | audio | refused | |
+//! | thinking, redacted | mapped | with Anthropic's own signature; any other is dropped |
+//! | tool use | mapped | arguments must be an object, an empty text is `{}`; ids are spelled with what Anthropic allows |
+//! | tool result | mapped | with its texts, images and documents |
+//! | refusal | mapped | as text |
+//! | cache mark | mapped | `cache_control` |
+//!
+//! All instructions, wherever they stand, become `system`, in order. A conversation of nothing but instructions
+//! is sent as the user's.
+//!
+//! Thinking, where it cannot be had, is left out instead of failing: with a forced tool, with less than 1,024
+//! tokens for it (it takes at most half of `max_tokens`), and, before 4.6, in a tool loop that a client sent back
+//! without the thinking that began it.
+//!
+//! # What becomes of an answer
+//!
+//! Text, thinking and tool calls are carried; blocks and deltas of other kinds (server tools, citations) are
+//! skipped, as Anthropic asks of clients. Usage is in the convention of [`crate::usage`]: Anthropic's
+//! `input_tokens` leave out what the cache read and wrote, which is added.
+//!
+//! | `stop_reason` | |
+//! |---|---|
+//! | `end_turn`, `stop_sequence` | stop |
+//! | `max_tokens`, `model_context_window_exceeded` | length |
+//! | `tool_use` | tool use |
+//! | `refusal` | filtered |
+//! | `pause_turn` and any other | other |
+
+mod answer;
+mod content;
+mod model;
+mod request;
+mod schema;
+mod stream;
+
+pub(super) use self::answer::{failure, read};
+pub(super) use self::request::write;
+pub(super) use self::stream::StreamReader;
+
+/// `anthropic-version`, <https://platform.claude.com/docs/en/api/versioning>.
+pub(crate) const VERSION: &str = "2023-06-01";

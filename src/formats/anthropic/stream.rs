@@ -1,0 +1,183 @@
+//! Reads the events of a stream.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::answer::{Counts, WireBlock, failure, finish, kind};
+use crate::conversation::{Block, Delta, Event, Opened};
+use crate::members;
+
+/// One stream.
+#[derive(Debug, Default)]
+pub(in crate::formats) struct StreamReader {
+    counts: Counts,
+}
+
+/// An event that is known and not as it should be.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::formats) struct Corrupt;
+
+/// Members of all events; which of them there are, the type says.
+#[derive(Deserialize)]
+struct Wire<'a> {
+    #[serde(default)]
+    index: u32,
+    #[serde(borrow)]
+    message: Option<Message<'a>>,
+    #[serde(borrow)]
+    content_block: Option<&'a RawValue>,
+    #[serde(borrow)]
+    delta: Option<WireDelta<'a>>,
+    #[serde(borrow)]
+    usage: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Message<'a> {
+    #[serde(borrow, default)]
+    id: Cow<'a, str>,
+    #[serde(borrow, default)]
+    model: Cow<'a, str>,
+    #[serde(borrow)]
+    usage: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct WireDelta<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    text: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    thinking: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    signature: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    partial_json: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    stop_reason: Option<Cow<'a, str>>,
+}
+
+impl StreamReader {
+    /// The data of one event becomes any number of events. What is not known is skipped.
+    pub(in crate::formats) fn read(
+        &mut self,
+        data: &[u8],
+        mut each: impl FnMut(Event<'_>),
+    ) -> Result<(), Corrupt> {
+        let text = core::str::from_utf8(data).map_err(|_| Corrupt)?.trim();
+        if text.is_empty() {
+            return Ok(());
+        }
+        let kind = event_kind(text).ok_or(Corrupt)?;
+        match kind.as_ref() {
+            "ping" => each(Event::Ping),
+            "content_block_stop" => {
+                let wire: Wire<'_> = serde_json::from_str(text).map_err(|_| Corrupt)?;
+                each(Event::BlockStop { index: wire.index });
+            }
+            "message_stop" => each(Event::End),
+            "error" => each(Event::Failed(failure(text.as_bytes()))),
+            "message_start" | "content_block_start" | "content_block_delta" | "message_delta" => {
+                let wire: Wire<'_> = serde_json::from_str(text).map_err(|_| Corrupt)?;
+                self.translate(kind.as_ref(), wire, each).ok_or(Corrupt)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// `None`: the event lacks what its type says it has.
+    fn translate(
+        &mut self,
+        kind: &str,
+        wire: Wire<'_>,
+        mut each: impl FnMut(Event<'_>),
+    ) -> Option<()> {
+        let index = wire.index;
+        match kind {
+            "message_start" => {
+                let message = wire.message?;
+                each(Event::Start { id: message.id, model: message.model });
+                self.note(message.usage, each);
+            }
+            "content_block_start" => {
+                let block = open(wire.content_block?.get())?;
+                each(Event::BlockStart { index, block: block.0 });
+                if let Some(delta) = block.1 {
+                    each(Event::Delta { index, delta });
+                }
+            }
+            "content_block_delta" => {
+                let delta = wire.delta?;
+                let delta = match delta.kind?.as_ref() {
+                    "text_delta" => Delta::Text(delta.text?),
+                    "thinking_delta" => Delta::Thinking(delta.thinking?),
+                    "signature_delta" => Delta::Signature(delta.signature?),
+                    "input_json_delta" => Delta::Arguments(delta.partial_json?),
+                    _ => return Some(()),
+                };
+                each(Event::Delta { index, delta });
+            }
+            _ => {
+                self.note(wire.usage, &mut each);
+                if let Some(word) = wire.delta.and_then(|delta| delta.stop_reason) {
+                    each(Event::Finish(finish(word)));
+                }
+            }
+        }
+        Some(())
+    }
+
+    fn note(&mut self, usage: Option<&RawValue>, mut each: impl FnMut(Event<'_>)) {
+        let Some(usage) = usage else { return };
+        self.counts.note(usage.get());
+        if let Some(usage) = self.counts.usage() {
+            each(Event::Usage(usage));
+        }
+    }
+}
+
+/// The `type` of an event: its first member, nearly always.
+fn event_kind(text: &str) -> Option<Cow<'_, str>> {
+    let first = || {
+        let rest = text.strip_prefix(r#"{"type":""#)?;
+        let (kind, rest) = rest.split_once('"')?;
+        // Twice the same member is nobody's event.
+        (!kind.contains('\\') && !rest.is_empty()).then_some(Cow::Borrowed(kind))
+    };
+    first().or_else(|| kind(text))
+}
+
+/// A block as it begins; some services put its first piece there.
+fn open(block: &str) -> Option<(Opened<'_>, Option<Delta<'_>>)> {
+    let kind = kind(block)?;
+    if !matches!(kind.as_ref(), "text" | "thinking" | "redacted_thinking" | "tool_use") {
+        return Some((Opened::Unknown, None));
+    }
+    let block: WireBlock<'_> = serde_json::from_str(block).ok()?;
+    Some(match kind.as_ref() {
+        "text" => (Opened::Text, block.text.filter(|t| !t.is_empty()).map(Delta::Text)),
+        "thinking" => (
+            Opened::Thinking { origin: Block::ANTHROPIC },
+            block.thinking.filter(|t| !t.is_empty()).map(Delta::Thinking),
+        ),
+        "redacted_thinking" => {
+            (Opened::Redacted { data: block.data?, origin: Block::ANTHROPIC }, None)
+        }
+        _ => (
+            Opened::ToolUse { id: block.id?, name: block.name? },
+            block
+                .input
+                .filter(|input| !is_empty_object(input.get()))
+                .map(|input| Delta::Arguments(input.get().into())),
+        ),
+    })
+}
+
+fn is_empty_object(json: &str) -> bool {
+    let mut empty = true;
+    members::walk(json, |_, _| empty = false).is_ok() && empty
+}

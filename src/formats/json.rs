@@ -1,0 +1,78 @@
+//! Reading JSON a member at a time, with errors that say where.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::conversation::Unsupported;
+use crate::members;
+
+/// Calls `each` with every member that is not `null`: absent and `null` are the same to all clients.
+pub(super) fn members<'a>(
+    path: &str,
+    object: &'a str,
+    mut each: impl FnMut(&str, &'a str) -> Result<(), Unsupported>,
+) -> Result<(), Unsupported> {
+    let mut failed = None;
+    let read = members::walk(object, |name, value| {
+        if failed.is_none() && value != "null" {
+            failed = each(name, value).err();
+        }
+    });
+    match failed {
+        Some(error) => Err(error),
+        None => read.map_err(|_| must_be(path, "an object")),
+    }
+}
+
+pub(super) fn items<'a>(path: &str, array: &'a str) -> Result<Vec<&'a str>, Unsupported> {
+    let items: Vec<&RawValue> =
+        serde_json::from_str(array).map_err(|_| must_be(path, "an array"))?;
+    Ok(items.into_iter().map(RawValue::get).collect())
+}
+
+pub(super) fn string<'a>(path: &str, value: &'a str) -> Result<Cow<'a, str>, Unsupported> {
+    /// Borrowed where it has no escapes.
+    #[derive(Deserialize)]
+    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+    serde_json::from_str(value).map(|Text(text)| text).map_err(|_| must_be(path, "a string"))
+}
+
+pub(super) fn boolean(path: &str, value: &str) -> Result<bool, Unsupported> {
+    match value {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(must_be(path, "a boolean")),
+    }
+}
+
+pub(super) fn count(path: &str, value: &str) -> Result<u64, Unsupported> {
+    members::count(value).ok_or_else(|| must_be(path, "a number that is not negative"))
+}
+
+/// A number as it was written.
+pub(super) fn number<'a>(path: &str, value: &'a str) -> Result<&'a RawValue, Unsupported> {
+    value.parse::<f64>().map_err(|_| must_be(path, "a number"))?;
+    raw(path, value)
+}
+
+pub(super) fn object<'a>(path: &str, value: &'a str) -> Result<&'a RawValue, Unsupported> {
+    if !value.starts_with('{') {
+        return Err(must_be(path, "an object"));
+    }
+    raw(path, value)
+}
+
+fn raw<'a>(path: &str, value: &'a str) -> Result<&'a RawValue, Unsupported> {
+    serde_json::from_str(value).map_err(|_| must_be(path, "valid JSON"))
+}
+
+pub(super) fn must_be(path: &str, what: &str) -> Unsupported {
+    Unsupported::new(path, format!("must be {what}"))
+}
+
+/// Something that a client may ask for elsewhere, by its name.
+pub(super) fn not_supported(path: impl Into<String>) -> Unsupported {
+    Unsupported::new(path, "is not supported by the providers of this model")
+}

@@ -1,0 +1,47 @@
+//! OpenAI's chat completions: requests read, answers, streams and errors written.
+//!
+//! <https://platform.openai.com/docs/api-reference/chat/create>,
+//! <https://platform.openai.com/docs/api-reference/chat-streaming>
+//!
+//! # Members of a request
+//!
+//! *Mapped* ones have a place in [`Request`](crate::conversation::Request); what a provider cannot take of
+//! those, its own module says. *Dropped* ones change nothing that the client gets to see. *Refused* ones do, and
+//! so does every member that is not listed (as OpenAI itself refuses what it does not know).
+//!
+//! | member | |
+//! |---|---|
+//! | `model`, `messages`, `stream`, `stream_options` | mapped |
+//! | `tools`, `tool_choice`, `parallel_tool_calls` | mapped; function tools |
+//! | `max_completion_tokens`, `max_tokens` | mapped; the first wins |
+//! | `temperature`, `top_p`, `top_k`, `seed`, `presence_penalty`, `frequency_penalty`, `logit_bias` | mapped |
+//! | `stop`, `n`, `logprobs`, `top_logprobs`, `response_format` | mapped |
+//! | `reasoning_effort`, `thinking` | mapped; `thinking` as Anthropic's compatibility layer reads it |
+//! | `user`, `safety_identifier` | mapped; the first wins |
+//! | `service_tier` | mapped |
+//! | `metadata`, `store` | dropped: for stored completions |
+//! | `prompt_cache_key`, `prompt_cache_retention` | dropped: for OpenAI's own cache |
+//! | `prediction`, `verbosity` | dropped: hints |
+//! | `modalities` | `["text"]` is dropped, anything else refused |
+//! | `audio`, `web_search_options`, `functions`, `function_call` | refused |
+//!
+//! # Messages
+//!
+//! Every role and every kind of content part but `function` messages. `cache_control` on parts, messages and
+//! tools is passed on, as Anthropic's and OpenRouter's clients write it.
+//!
+//! Thinking has no place in chat completions. It goes out as `reasoning_content`, which most clients show, and
+//! complete with its signatures as `reasoning_details`
+//! (<https://openrouter.ai/docs/use-cases/reasoning-tokens>): `{"type":"reasoning.text","text","signature",
+//! "format","index"}` and `{"type":"reasoning.encrypted","data","format","index"}`. A client that sends the
+//! assistant message back as it came keeps the provider's thinking valid across tool calls. In chat completions
+//! all thinking stands before the text and that before the tool calls: a client cannot send any other order.
+
+mod answer;
+mod content;
+mod request;
+mod stream;
+
+pub(super) use self::answer::{error, write};
+pub(super) use self::request::read;
+pub(super) use self::stream::StreamWriter;

@@ -1,0 +1,215 @@
+//! One answer on its way from the provider's format to the client's.
+
+use super::{Format, anthropic, openai};
+use crate::conversation::{Event, Failure, FailureKind, Opened};
+use crate::members;
+use crate::observe::{Class, Outcome};
+use crate::sse::Framer;
+use crate::usage::Usage;
+
+/// Largest answer in one document, in bytes, that is translated.
+const MAX_ANSWER: usize = 32 * 1024 * 1024;
+
+/// Longest error in bytes that is kept.
+const MAX_ERROR: usize = 16 * 1024;
+
+/// Takes the bytes of an answer, gives those for the client. Never both: what comes out is all translated.
+#[derive(Debug)]
+pub struct Translation {
+    format: Format,
+    created: u64,
+    form: Form,
+    seen: Seen,
+}
+
+#[derive(Debug)]
+enum Form {
+    /// One document, which has to be whole first.
+    Document(Vec<u8>),
+    Stream(Box<Stream>),
+    /// Complete or failed: nothing follows.
+    Over,
+}
+
+#[derive(Debug)]
+struct Stream {
+    framer: Framer,
+    reader: anthropic::StreamReader,
+    writer: openai::StreamWriter,
+}
+
+/// What is known of the answer; as [`StreamObserver`](crate::observe::StreamObserver) tells it.
+#[derive(Debug, Default)]
+struct Seen {
+    opening: Option<Class>,
+    usage: Option<Usage>,
+    error: Option<Vec<u8>>,
+    complete: bool,
+}
+
+impl Translation {
+    /// `streamed`: by the content type of the answer. `created`: Unix time in seconds.
+    pub fn new(format: Format, streamed: bool, include_usage: bool, created: u64) -> Self {
+        let form = if streamed {
+            Form::Stream(Box::new(Stream {
+                framer: Framer::new(),
+                reader: anthropic::StreamReader::default(),
+                writer: openai::StreamWriter::new(include_usage, created),
+            }))
+        } else {
+            Form::Document(Vec::new())
+        };
+        Self { format, created, form, seen: Seen::default() }
+    }
+
+    /// The bytes for the client in place of `chunk`.
+    pub fn feed(&mut self, chunk: &[u8], end_of_stream: bool) -> Vec<u8> {
+        let mut out = Vec::new();
+        match &mut self.form {
+            Form::Over => {}
+            Form::Document(body) => {
+                body.extend_from_slice(chunk);
+                if end_of_stream || body.len() > MAX_ANSWER {
+                    let body = core::mem::take(body);
+                    self.form = Form::Over;
+                    self.document(&body, &mut out);
+                }
+            }
+            Form::Stream(stream) => {
+                stream.feed(chunk, end_of_stream, &mut self.seen, &mut out);
+                if self.seen.is_over() {
+                    self.form = Form::Over;
+                }
+            }
+        }
+        out
+    }
+
+    /// As [`StreamObserver::opening`](crate::observe::StreamObserver::opening). A document opens when it is whole.
+    pub fn opening(&self) -> Option<Class> {
+        self.seen.opening
+    }
+
+    pub fn usage(&self) -> Option<Usage> {
+        self.seen.usage
+    }
+
+    /// JSON, as the provider gave it; `null` where it gave none and the answer could not be understood.
+    pub fn error(&self) -> Option<&[u8]> {
+        self.seen.error.as_deref()
+    }
+
+    pub fn outcome(&self) -> Outcome {
+        match (&self.seen.error, self.seen.complete) {
+            (Some(_), _) => Outcome::Failed,
+            (None, true) => Outcome::Complete,
+            (None, false) => Outcome::Open,
+        }
+    }
+
+    /// Whether nothing can go on before all has come.
+    pub fn is_document(&self) -> bool {
+        matches!(self.form, Form::Document(_))
+    }
+
+    fn document(&mut self, body: &[u8], out: &mut Vec<u8>) {
+        let answer = if body.len() > MAX_ANSWER { None } else { anthropic::read(body) };
+        if let Some(answer) = answer {
+            self.seen.usage = answer.usage;
+            self.seen.opening = Some(Class::Content);
+            self.seen.complete = true;
+            *out = openai::write(&answer, self.created);
+            return;
+        }
+        // An error in the clothes of an answer, or nothing that makes sense.
+        let error = error_of(body);
+        let failure = match error {
+            Some(error) => self.format.failure(error),
+            None => incomprehensible(),
+        };
+        *out = openai::error(&failure);
+        self.seen.fail(error);
+    }
+}
+
+impl Stream {
+    fn feed(&mut self, chunk: &[u8], end: bool, seen: &mut Seen, out: &mut Vec<u8>) {
+        let Self { framer, reader, writer } = self;
+        let mut understood = true;
+        let mut each = |event: crate::sse::Event<'_>| {
+            if !understood || seen.is_over() {
+                return;
+            }
+            let read = reader.read(&event.data, |step| {
+                seen.note(&step, &event.data);
+                writer.write(&step, out);
+            });
+            understood = read.is_ok();
+        };
+        let framed = framer.feed(chunk, &mut each);
+        let corrupt = framed.is_err() || !understood;
+        if end && !corrupt {
+            // What is left may be the last event or half of one: that is no nonsense, but a cut.
+            framer.finish(|event| {
+                let read = reader.read(&event.data, |step| {
+                    seen.note(&step, &event.data);
+                    writer.write(&step, out);
+                });
+                let _ = read;
+            });
+        }
+        if corrupt && !seen.is_over() {
+            seen.fail(None);
+            writer.write(&Event::Failed(incomprehensible()), out);
+        }
+    }
+}
+
+impl Seen {
+    fn is_over(&self) -> bool {
+        self.complete || self.error.is_some()
+    }
+
+    fn note(&mut self, step: &Event<'_>, data: &[u8]) {
+        match step {
+            Event::Start { .. } | Event::BlockStop { .. } | Event::Ping => {}
+            Event::BlockStart {
+                block: Opened::ToolUse { .. } | Opened::Redacted { .. }, ..
+            }
+            | Event::Delta { .. }
+            | Event::Finish(_) => {
+                self.opening.get_or_insert(Class::Content);
+            }
+            Event::BlockStart { .. } => {}
+            Event::Usage(usage) => self.usage = Some(*usage),
+            Event::End => {
+                self.opening.get_or_insert(Class::Content);
+                self.complete = true;
+            }
+            Event::Failed(_) => self.fail(error_of(data)),
+        }
+    }
+
+    fn fail(&mut self, error: Option<&[u8]>) {
+        self.opening.get_or_insert(Class::Error);
+        let error = error.filter(|error| error.len() <= MAX_ERROR).unwrap_or(b"null");
+        self.error.get_or_insert_with(|| error.to_vec());
+    }
+}
+
+/// The `error` member of a document or event.
+fn error_of(data: &[u8]) -> Option<&[u8]> {
+    let mut error = None;
+    members::walk(core::str::from_utf8(data).ok()?, |name, value| {
+        if name == "error" && value != "null" {
+            error = Some(value.as_bytes());
+        }
+    })
+    .ok()?;
+    error
+}
+
+fn incomprehensible() -> Failure<'static> {
+    let message = "The provider's answer could not be understood.".into();
+    Failure { kind: FailureKind::Server, message }
+}

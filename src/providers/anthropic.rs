@@ -1,0 +1,28 @@
+//! Anthropic, and services that speak its Messages API with its key header.
+
+use crate::formats::Format;
+use crate::provider::{Credential, Kind};
+use crate::signal::Verdict::{ClientFault, ServerError};
+
+pub static KINDS: &[&Kind] = &[&ANTHROPIC];
+
+/// <https://platform.claude.com/docs/en/api/overview>; errors:
+/// <https://platform.claude.com/docs/en/api/errors>. Limits are per model class
+/// (<https://platform.claude.com/docs/en/api/rate-limits>).
+static ANTHROPIC: Kind = Kind {
+    name: "anthropic",
+    host: "api.anthropic.com",
+    base_path: "/v1",
+    format: Format::Anthropic,
+    credential: Credential::Header("x-api-key"),
+    // Streams report usage unasked.
+    stream_options: false,
+    model_scoped_limits: true,
+    codes: &[
+        // Of a stream, whose status was good before; with their statuses they say nothing new.
+        ("not_found_error", ClientFault),
+        ("request_too_large", ClientFault),
+        ("timeout_error", ServerError),
+    ],
+    statuses: &[],
+};
