@@ -50,7 +50,7 @@ pub mod status {
     pub const BAD_ARGUMENT: u32 = 2;
     pub const CAS_MISMATCH: u32 = 8;
     pub const UNIMPLEMENTED: u32 = 12;
-    pub const ALL_BUT_OK: core::ops::RangeInclusive<u32> = NOT_FOUND..=UNIMPLEMENTED;
+    pub const ALL: core::ops::RangeInclusive<u32> = OK..=UNIMPLEMENTED;
 }
 
 /// What the workers of one Envoy process have in common.

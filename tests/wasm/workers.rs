@@ -112,7 +112,10 @@ fn interleave(
 fn an_own_limit_is_reached_and_never_exceeded() {
     let limits = json!([{"requests": 3, "per": "minute"}]);
     let alone = json!({"id": "a", "secret": {"inline": "sk-a"}, "limits": limits});
-    let grouped = |id, secret| json!({"id": id, "secret": {"inline": secret}, "limits": limits, "quota_group": "account"});
+    let grouped = |id, secret| {
+        let secret = json!({"inline": secret});
+        json!({"id": id, "secret": secret, "limits": limits, "quota_group": "account"})
+    };
     for (keys, capacity) in
         [(vec![alone], 3), (vec![grouped("a", "sk-a"), grouped("b", "sk-b")], 6)]
     {
