@@ -86,6 +86,9 @@ impl Attempt {
         if missed && plan.failures >= FAILURES {
             return self.reply(cx, unreachable(&plan));
         }
+        if host.provider.is_some_and(|name| plan.is_barred_from(cx.runtime, name)) {
+            return self.reply(cx, intake::no_model(&plan.model));
+        }
         let moved = host.provider.is_some_and(|name| plan.move_to(cx, name));
         if missed || moved {
             let last = plan.tried.last().copied();
@@ -344,6 +347,19 @@ impl Plan {
         index.is_some()
     }
 
+    /// Whether the model's targets at a provider are all not for this request.
+    fn is_barred_from(&self, runtime: &Runtime, provider: &str) -> bool {
+        let Some(model) = runtime.models.find(&self.model).filter(|_| !self.barred.is_empty())
+        else {
+            return false;
+        };
+        let here = (0_u32..).zip(&model.targets).filter(|(_, target)| {
+            runtime.providers.get(target.provider).is_some_and(|p| p.name == provider)
+        });
+        let mut here = here.map(|(index, _)| self.barred.contains(&index)).peekable();
+        here.peek().is_some() && here.all(|barred| barred)
+    }
+
     /// Follows an operator's cluster that leads to another provider than planned (an aggregate cluster).
     fn move_to(&mut self, cx: &Cx<'_>, provider: &str) -> bool {
         let runtime: &Runtime = cx.runtime;
@@ -351,12 +367,12 @@ impl Plan {
             return false;
         }
         let Some(model) = runtime.models.find(&self.model) else { return false };
-        let target = model.targets.iter().position(|target| {
-            runtime.providers.get(target.provider).is_some_and(|p| p.name == provider)
+        let target = self.targets(runtime).find(|target| {
+            let target = usize::try_from(*target).ok().and_then(|index| model.targets.get(index));
+            let provider_of = target.and_then(|target| runtime.providers.get(target.provider));
+            provider_of.is_some_and(|p| p.name == provider)
         });
-        let Some(target) = target.and_then(|target| u32::try_from(target).ok()) else {
-            return false;
-        };
+        let Some(target) = target else { return false };
         self.release(cx);
         self.target = target;
         self.tried.clear();

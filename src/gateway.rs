@@ -4,6 +4,7 @@
 //! sent. An internal redirect runs it again for the same request, recognised by an authentic
 //! `x-keyward-state`: then nothing is authenticated, limited or counted a second time.
 
+use crate::consumer::identify::Caller;
 use crate::effect::{Cx, Effect, Flow};
 use crate::headers::Headers;
 use crate::intake::{self, Pending};
@@ -11,7 +12,6 @@ use crate::plan::{FILTER_STATE, Plan, STATE_HEADER};
 use crate::reply::{Refusal, Reply};
 use crate::routing;
 use crate::shortage::Lack;
-use crate::tally;
 use crate::time::millis;
 
 /// Names the cluster of the route; the route has `cluster_header: x-keyward-cluster`.
@@ -42,6 +42,7 @@ impl Gateway {
         &mut self,
         cx: &mut Cx<'_>,
         headers: &Headers,
+        caller: &Caller,
         end_of_stream: bool,
     ) -> Flow {
         intake::sanitize(cx, headers, |_| false);
@@ -49,7 +50,7 @@ impl Gateway {
             plan.round_attempt = 1;
             return self.plan(cx, plan);
         }
-        match intake::head(cx, headers, end_of_stream) {
+        match intake::head(cx, headers, caller, end_of_stream) {
             Ok(pending) => {
                 self.state = State::AwaitingBody(pending);
                 Flow::Pause
@@ -71,11 +72,7 @@ impl Gateway {
         }
         match intake::body(cx, pending, body) {
             Ok(plan) => {
-                cx.count("requests", &[("model", model_label(cx, &plan))]);
-                if let Some(model) = cx.runtime.models.find(&plan.model) {
-                    let written = tally::request(cx.shared, &model.usage_slot, cx.now);
-                    cx.lost(written);
-                }
+                intake::count_request(cx, &plan);
                 self.plan(cx, plan)
             }
             Err(reply) => self.answer(cx, reply),

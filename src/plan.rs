@@ -42,6 +42,8 @@ pub struct Plan {
     pub started: UnixTime,
     pub deadline: UnixTime,
 
+    /// Targets that are not for this request: the caller or the route may not use them.
+    pub barred: Vec<u32>,
     /// Index into the model's targets of this round.
     pub target: u32,
     /// Attempts so far, all rounds; counts the one that is about to start.

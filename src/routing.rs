@@ -1,5 +1,6 @@
 //! Which target of a model a request goes to next, and what the client is told when there is none.
 
+use crate::consumer::OwnKeys;
 use crate::effect::Cx;
 use crate::keys::{self, Want};
 use crate::ledger;
@@ -18,6 +19,8 @@ pub struct Resolved<'a> {
     pub provider: &'a Provider,
     /// What the provider calls the model.
     pub upstream_model: &'a str,
+    /// The consumer's own keys at the provider.
+    pub own: Option<&'a OwnKeys>,
 }
 
 impl Plan {
@@ -29,12 +32,22 @@ impl Plan {
     fn resolve_target<'a>(&'a self, runtime: &'a Runtime, target: u32) -> Option<Resolved<'a>> {
         let model = runtime.models.find(&self.model)?;
         let Target { provider, model: name } = model.targets.get(usize::try_from(target).ok()?)?;
+        let own = runtime.consumers.own_keys(&self.consumer, *provider);
         let provider = runtime.providers.get(*provider)?;
-        Some(Resolved { model, provider, upstream_model: name.as_deref().unwrap_or(&self.model) })
+        let upstream_model = name.as_deref().unwrap_or(&self.model);
+        Some(Resolved { model, provider, upstream_model, own })
     }
 
-    fn want<'a>(&'a self, upstream_model: &'a str, tried: &'a [u64]) -> Want<'a> {
-        Want { model: upstream_model, tokens: self.tokens, session: self.session, tried }
+    fn want<'a>(&self, target: &Resolved<'a>, tried: &'a [u64]) -> Want<'a> {
+        let (model, own) = (target.upstream_model, target.own);
+        Want { model, tokens: self.tokens, session: self.session, tried, own }
+    }
+
+    /// Targets that are for this request, in order of preference.
+    pub fn targets<'p>(&'p self, runtime: &Runtime) -> impl Iterator<Item = u32> + use<'p> {
+        let targets = runtime.models.find(&self.model).map_or(0, |model| model.targets.len());
+        let count = u32::try_from(targets).unwrap_or(u32::MAX);
+        (0..count).filter(|target| !self.barred.contains(target))
     }
 
     /// Whether one more attempt may start.
@@ -64,10 +77,8 @@ impl Plan {
 pub fn advance(cx: &mut Cx<'_>, plan: &mut Plan) -> Result<(), Shortage> {
     let mut shortage = Shortage::default();
     let (here, failures) = (plan.target, plan.failures);
-    for target in (0..target_count(cx.runtime, plan))
-        .filter(|target| !plan.done.contains(target))
-        .collect::<Vec<_>>()
-    {
+    let open = plan.targets(cx.runtime).filter(|target| !plan.done.contains(target));
+    for target in open.collect::<Vec<_>>() {
         let tried = plan.tried.clone();
         plan.enter(target);
         match claim(cx, plan) {
@@ -87,7 +98,7 @@ pub fn advance(cx: &mut Cx<'_>, plan: &mut Plan) -> Result<(), Shortage> {
             return Ok(());
         }
     }
-    for done in &plan.done {
+    for done in plan.done.iter().filter(|done| !plan.barred.contains(done)) {
         shortage.merge(&look_again(cx, plan, *done));
     }
     Err(shortage)
@@ -97,7 +108,7 @@ pub fn advance(cx: &mut Cx<'_>, plan: &mut Plan) -> Result<(), Shortage> {
 pub fn claim(cx: &mut Cx<'_>, plan: &mut Plan) -> Result<(), Shortage> {
     let found = {
         let Some(target) = plan.resolve(cx.runtime) else { return Err(Shortage::default()) };
-        let want = plan.want(target.upstream_model, &plan.tried);
+        let want = plan.want(&target, &plan.tried);
         keys::claim(cx.shared, cx.runtime, target.provider, &want, cx.now, &mut cx.random)?
     };
     plan.claim = Some(found);
@@ -117,11 +128,11 @@ pub fn claim_again(cx: &mut Cx<'_>, plan: &mut Plan) -> Result<(), Shortage> {
 
 /// Whether another target than this round's has a key for the request.
 pub fn has_other_target(cx: &Cx<'_>, plan: &Plan) -> bool {
-    (0..target_count(cx.runtime, plan)).any(|target| {
+    plan.targets(cx.runtime).any(|target| {
         target != plan.target
             && !plan.done.contains(&target)
             && plan.resolve_target(cx.runtime, target).is_some_and(|target| {
-                let want = plan.want(target.upstream_model, &[]);
+                let want = plan.want(&target, &[]);
                 keys::available(cx.shared, cx.runtime, target.provider, &want, cx.now).is_ok()
             })
     })
@@ -130,7 +141,7 @@ pub fn has_other_target(cx: &Cx<'_>, plan: &Plan) -> bool {
 /// What is known now of every target of the model, this request's own attempts included.
 pub fn shortage(cx: &Cx<'_>, plan: &Plan) -> Shortage {
     let mut shortage = Shortage::default();
-    for target in 0..target_count(cx.runtime, plan) {
+    for target in plan.targets(cx.runtime) {
         shortage.merge(&look_again(cx, plan, target));
     }
     shortage
@@ -144,7 +155,7 @@ pub fn refusal(cx: &mut Cx<'_>, plan: &Plan, shortage: &Shortage) -> Refusal {
 
 fn look_again(cx: &Cx<'_>, plan: &Plan, target: u32) -> Shortage {
     let Some(target) = plan.resolve_target(cx.runtime, target) else { return Shortage::default() };
-    let want = plan.want(target.upstream_model, &[]);
+    let want = plan.want(&target, &[]);
     match keys::available(cx.shared, cx.runtime, target.provider, &want, cx.now) {
         Err(shortage) => shortage,
         // Usable again, but this request is done with it: the next one may come at once.
@@ -156,16 +167,11 @@ fn look_again(cx: &Cx<'_>, plan: &Plan, target: u32) -> Shortage {
     }
 }
 
-fn target_count(runtime: &Runtime, plan: &Plan) -> u32 {
-    let targets = runtime.models.find(&plan.model).map_or(0, |model| model.targets.len());
-    u32::try_from(targets).unwrap_or(u32::MAX)
-}
-
 fn quota(cx: &Cx<'_>, plan: &Plan) -> Quota {
     let mut quota = Quota::default();
-    for target in 0..target_count(cx.runtime, plan) {
+    for target in plan.targets(cx.runtime) {
         let Some(target) = plan.resolve_target(cx.runtime, target) else { continue };
-        for index in target.provider.levels.iter().flatten() {
+        for index in keys::levels(target.provider, target.own).flat_map(|level| level.keys) {
             let Some(key) = cx.runtime.keys.get(*index) else { continue };
             quota.keys += 1;
             let own = key.limits.iter().filter(|l| l.unit == Unit::Requests).map(|l| l.max).min();

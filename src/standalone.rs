@@ -9,6 +9,7 @@
 //! `allow_on_headers_stop_iteration`: the key is chosen before the model is known, and a body is patched
 //! on its way.
 
+use crate::consumer::identify::Caller;
 use crate::effect::{Cx, Effect, Flow};
 use crate::gateway::{ANSWERED_HEADER, CLUSTER_HEADER};
 use crate::headers::Headers;
@@ -19,7 +20,6 @@ use crate::reply::{Refusal, Reply};
 use crate::routing;
 use crate::runtime::{Mode, Provider, ProviderIndex, Runtime, Secret};
 use crate::signal::{Signal, Verdict};
-use crate::tally;
 use crate::trip::{Progress, Trip};
 use crate::upstream;
 
@@ -66,11 +66,12 @@ impl Standalone {
         cx: &mut Cx<'_>,
         headers: &Headers,
         host: &Host<'_>,
+        caller: &Caller,
         end_of_stream: bool,
     ) -> Flow {
         let runtime = cx.runtime;
         intake::sanitize(cx, headers, |name| is_secret_header(runtime, name));
-        let pending = match intake::head(cx, headers, end_of_stream) {
+        let pending = match intake::head(cx, headers, caller, end_of_stream) {
             Ok(pending) => pending,
             Err(reply) => return self.answer(cx, reply),
         };
@@ -199,8 +200,10 @@ impl Standalone {
             Ok(plan) => plan,
             Err(reply) => return self.answer(cx, reply),
         };
-        plan.pin(cx.runtime, provider);
-        count_request(cx, &plan);
+        if !plan.pin(cx.runtime, provider) {
+            return self.answer(cx, intake::no_model(&plan.model).openai());
+        }
+        intake::count_request(cx, &plan);
         if let Err(shortage) = routing::advance(cx, &mut plan) {
             let refusal = routing::refusal(cx, &plan, &shortage);
             return self.answer(cx, refusal.openai());
@@ -238,7 +241,8 @@ impl Standalone {
                 "The route names no provider: set its metadata keyward.provider, or mode: body.";
             return self.answer(cx, Refusal::server(500, "internal_error", message).openai());
         };
-        let want = Want { model: "", tokens: 0, session: pending.session, tried: &[] };
+        let own = runtime.consumers.own_keys(&pending.access.consumer, index);
+        let want = Want { model: "", tokens: 0, session: pending.session, tried: &[], own };
         let claimed = keys::claim(cx.shared, runtime, provider, &want, cx.now, &mut cx.random);
         let claim = match claimed {
             Ok(claim) => claim,
@@ -266,11 +270,9 @@ impl Standalone {
     /// The body of a request whose headers are gone.
     fn catch_up(&mut self, cx: &mut Cx<'_>, pending: &Pending, ahead: &Ahead, body: &[u8]) -> Flow {
         let plan = intake::body(cx, pending, body).and_then(|mut plan| {
-            plan.pin(cx.runtime, Some(ahead.provider));
-            let target = plan
-                .first_open(cx.runtime)
-                .ok_or_else(|| intake::no_model(&plan.model).openai())?;
-            plan.target = target;
+            let open = plan.pin(cx.runtime, Some(ahead.provider));
+            let target = plan.targets(cx.runtime).next().filter(|_| open);
+            plan.target = target.ok_or_else(|| intake::no_model(&plan.model).openai())?;
             Ok(plan)
         });
         let mut plan = match plan {
@@ -280,7 +282,7 @@ impl Standalone {
                 return self.answer(cx, reply);
             }
         };
-        count_request(cx, &plan);
+        intake::count_request(cx, &plan);
         plan.attempts = 1;
         plan.claim = Some(ahead.claim);
         if let Some(key) = cx.runtime.keys.get(ahead.claim.key) {
@@ -359,30 +361,17 @@ impl Ahead {
 }
 
 impl Plan {
-    /// Leaves only targets at `provider`, where the route leads nowhere else.
-    fn pin(&mut self, runtime: &Runtime, provider: Option<ProviderIndex>) {
-        let (Some(provider), Some(model)) = (provider, runtime.models.find(&self.model)) else {
-            return;
-        };
-        for (index, target) in (0_u32..).zip(&model.targets) {
-            if target.provider != provider {
-                self.done.push(index);
+    /// Leaves only targets at `provider`, where the route leads nowhere else; whether any is left.
+    fn pin(&mut self, runtime: &Runtime, provider: Option<ProviderIndex>) -> bool {
+        let targets = runtime.models.find(&self.model).map_or(&[][..], |model| &model.targets);
+        for (index, target) in (0_u32..).zip(targets) {
+            if provider.is_some_and(|provider| target.provider != provider)
+                && !self.barred.contains(&index)
+            {
+                self.barred.push(index);
             }
         }
-    }
-
-    fn first_open(&self, runtime: &Runtime) -> Option<u32> {
-        let model = runtime.models.find(&self.model)?;
-        (0_u32..).zip(&model.targets).map(|(index, _)| index).find(|i| !self.done.contains(i))
-    }
-}
-
-fn count_request(cx: &mut Cx<'_>, plan: &Plan) {
-    let runtime = cx.runtime;
-    if let Some(model) = runtime.models.find(&plan.model) {
-        cx.count("requests", &[("model", &model.name)]);
-        let written = tally::request(cx.shared, &model.usage_slot, cx.now);
-        cx.lost(written);
+        self.barred.len() < targets.len()
     }
 }
 
