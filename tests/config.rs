@@ -84,7 +84,7 @@ fn example() -> Value {
             {"name": "gpt-*", "targets": [{"provider": "openai"}]},
             {"name": "gpt-4o*", "targets": [{"provider": "openai"}]},
         ],
-        "consumers": [{"name": "acme"}],
+        "consumers": [{"name": "acme", "keys": [{"env": "ADMIN_KEY"}, {"inline": "sk-acme"}]}],
         "anonymous": {"consumer": "acme"},
         "admin": {"keys": [
             // `printf %s secret | sha256sum`
@@ -267,7 +267,11 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(runtime.failover, failover);
     assert_eq!(runtime.mode, Mode::Headers);
     assert_eq!(runtime.max_body, 32 << 20);
-    assert!(runtime.consumers.anonymous.is_none() && runtime.admin.is_empty() && runtime.sticky.is_none());
+    assert!(
+        runtime.consumers.anonymous.is_none()
+            && runtime.admin.is_empty()
+            && runtime.sticky.is_none()
+    );
     assert!(!runtime.response_headers);
 
     // One field of a group that is given leaves the others at their defaults.
@@ -596,7 +600,8 @@ fn a_misplaced_secret_is_not_shown() {
     const MISPLACED: &str = "sk-proj-mi5placed";
     let example = example();
     let mut places = Vec::new();
-    for section in ["/providers/0/keys", "/key_pools", "/admin", "/providers/0/host", "/sticky"] {
+    let sections = ["/providers/0/keys", "/key_pools", "/admin", "/consumers/0/keys"];
+    for section in sections.into_iter().chain(["/providers/0/host", "/sticky"]) {
         collect_places(example.pointer(section).unwrap(), section, &mut places);
     }
     // Names, times and windows are echoed: no place for a key.
