@@ -3,9 +3,14 @@
 //! The sources are asked in the configured order, and the first that the request has at all decides: a key that is
 //! wrong or an identity that nobody has is refused, whatever else the request brings, and never counts as anonymous.
 //! That also holds for a header of identity that comes twice: the filter in front added to a forged one.
+//!
+//! Filters in front run again when an internal redirect takes a request to another provider, and then the client's
+//! credential is gone, so operators let requests with `x-keyward-state` pass them. An authentic one does not come here;
+//! with a forged one, nothing that those filters say or do not say is believed.
 
 use super::{ConsumerIndex, Consumers, Source};
 use crate::headers::Headers;
+use crate::plan::STATE_HEADER;
 use crate::reply::Refusal;
 use crate::time::UnixTime;
 
@@ -66,6 +71,10 @@ pub fn identify(
                 Some(credential) => return by_key(consumers, credential, now),
                 None => continue,
             },
+            Source::Header(_) | Source::Property(_) if headers.contains(STATE_HEADER) => {
+                let message = "The caller cannot be identified: x-keyward-state is forged.";
+                return Err(unauthenticated(message, true));
+            }
             Source::Header(name) => {
                 let mut values = headers.iter().filter(|(n, _)| *n == name.as_bytes());
                 match (values.next(), values.next()) {
@@ -195,6 +204,8 @@ mod tests {
         }
         assert_eq!(who(&consumers, &[("x-key", "beta")], ""), Ok(2), "no key at all");
         assert_eq!(who(&consumers, &[("x-api-key", "new"), ("api-key", "beta")], ""), Ok(0));
+        let forged = ("x-keyward-state", "AAAA");
+        assert_eq!(who(&consumers, &[("x-api-key", "beta"), forged], ""), Ok(1), "means nothing");
     }
 
     #[test]
@@ -234,6 +245,11 @@ mod tests {
         assert_eq!(who(&consumers, &[key, ("x-jwt-sub", "")], ""), unknown);
         let twice = Err("The header that names the caller came more than once.".to_owned());
         assert_eq!(who(&consumers, &[sub, sub], ""), twice);
+        let forged = ("x-keyward-state", "AAAA");
+        let message = "The caller cannot be identified: x-keyward-state is forged.";
+        for request in [&[sub, forged][..], &[key, forged], &[forged]] {
+            assert_eq!(who(&consumers, request, ""), Err(message.to_owned()), "{request:?}");
+        }
     }
 
     #[test]

@@ -184,9 +184,7 @@ def test_a_consumers_own_keys_come_before_the_shared_ones(start):
         (openai_keys,) = [row["keys"] for row in document["providers"] if row["name"] == "openai"]
         openai_keys[:] = [key for key in openai_keys if key["id"] == "a"]
 
-    gateway = gateway_of(
-        start, consumers, providers={"openai": ["a", "own", "only"], "groq": ["c"]}, change_document=bring
-    )
+    gateway = gateway_of(start, consumers, providers={"openai": ["a", "own", "only"], "groq": ["c"]}, change_document=bring)
     for who in ("root", "acme", "beta"):
         assert gateway.chat(bearer(who)).status == 200
     gateway.on("openai/own", rate_limited(30))
