@@ -16,7 +16,7 @@ use crate::reply::{Refusal, Reply};
 use crate::routing;
 use crate::runtime::Runtime;
 use crate::settle;
-use crate::signal::{Signal, Verdict};
+use crate::signal::{Scope, Signal, Verdict};
 use crate::time::UnixTime;
 use crate::trip::{Progress, Trip};
 use crate::upstream;
@@ -94,7 +94,7 @@ impl Attempt {
             let last = plan.tried.last().copied();
             if let Err(shortage) = routing::claim_again(cx, &mut plan)
                 // With another provider left, any answer moves the request on; a refusal here would not.
-                && !(routing::has_other_target(cx, &plan) && plan.insist(cx.runtime, last))
+                && !(routing::has_other_target(cx, &plan) && plan.insist(cx, last))
             {
                 let refusal = routing::refusal(cx, &plan, &shortage);
                 return self.reply(cx, refusal);
@@ -185,6 +185,11 @@ impl Attempt {
         matches!(&self.state, State::Sent(trip) if trip.holds())
     }
 
+    /// Whether [`Self::on_done`] has anything left to do.
+    pub fn is_open(&self) -> bool {
+        self.wants_response_body()
+    }
+
     /// The attempt is over, however it ended. `client_gone`: the client went away first.
     pub fn on_done(&mut self, cx: &mut Cx<'_>, client_gone: bool) {
         if let State::Sent(trip) = &mut self.state {
@@ -211,10 +216,12 @@ impl Attempt {
             next.attempts += 1;
             next.round_attempt = self.number + 1;
             cx.effects.push(Effect::SetFilterState(FILTER_STATE, next.encode()));
-            cx.set_header(RETRY_HEADER, "1");
+            // Where Envoy does not retry, the gateway stage gives the claim back.
+            let sealed = cx.process_key.map_or_else(|| "1".to_owned(), |key| next.seal(key));
+            cx.set_header(RETRY_HEADER, sealed);
             return self.leave(cx);
         }
-        next.give_up_target();
+        next.give_up_target(cx.runtime);
         if may_go_on && cx.process_key.is_some() && routing::has_other_target(cx, &next) {
             settle::moved(cx, &trip.plan, "provider");
             return self.redirect(cx, next);
@@ -232,8 +239,9 @@ impl Attempt {
     fn replan(&mut self, cx: &mut Cx<'_>) -> Flow {
         let State::Replan(plan) = &self.state else { return Flow::Continue };
         let mut plan = plan.as_ref().clone();
-        if plan.release(cx) {
+        if plan.claim.is_some() {
             // It was claimed for the attempt that came here instead.
+            routing::release(cx, &mut plan);
             plan.attempts = plan.attempts.saturating_sub(1);
             plan.tried.pop();
             if self.number == 1 {
@@ -242,9 +250,9 @@ impl Attempt {
             }
         }
         if plan.failures >= FAILURES {
-            plan.give_up_target();
+            plan.give_up_target(cx.runtime);
         }
-        let here = !plan.done.contains(&plan.target);
+        let here = plan.open_targets(cx.runtime).any(|target| target == plan.target);
         let onward = here || routing::has_other_target(cx, &plan);
         if onward && plan.may_go_on(cx.runtime, cx.now) && cx.process_key.is_some() {
             settle::moved(cx, &plan, "provider");
@@ -304,15 +312,19 @@ fn same_target(cx: &mut Cx<'_>, plan: &mut Plan, signal: &Signal) -> bool {
         }
         Verdict::Overloaded => {
             plan.failures += 1;
-            let wait = signal.hint.filter(|hint| *hint <= SHORT_WAIT);
-            let Some(wait) = wait.filter(|_| plan.failures < FAILURES) else { return false };
-            if routing::has_other_target(cx, plan) {
+            if plan.failures >= FAILURES || routing::has_other_target(cx, plan) {
                 return false;
             }
+            // Where only the model is full, another account may have room.
+            if signal.scope == Scope::Model && routing::claim(cx, plan).is_ok() {
+                return true;
+            }
+            let wait = signal.hint.filter(|hint| *hint <= SHORT_WAIT);
             // The same key: nothing is wrong with it, and the provider is back by then.
-            plan.not_before = cx.now.after(wait);
-            plan.claim = plan.claim.map(|claim| Claim { tokens: 0, ..claim });
-            true
+            wait.is_some_and(|wait| {
+                plan.not_before = cx.now.after(wait);
+                routing::claim_same(cx, plan, plan.not_before)
+            })
         }
     }
 }
@@ -330,34 +342,14 @@ impl Plan {
         missed > 0
     }
 
-    /// Gives a claim back that nothing was sent on; whether there was one.
-    fn release(&mut self, cx: &Cx<'_>) -> bool {
-        let Some(claim) = self.claim.take() else { return false };
-        if let Some(target) = self.resolve(cx.runtime) {
-            keys::release(cx.shared, cx.runtime, target.provider, claim, cx.now);
-        }
-        true
-    }
-
-    /// Takes a key again that can do nothing at the moment: the least bad of all.
-    fn insist(&mut self, runtime: &Runtime, key: Option<u64>) -> bool {
-        let index = key.and_then(|key| runtime.keys.iter().position(|k| keys::key_hash(k) == key));
-        self.claim = index.map(|key| Claim { key, tokens: 0, probe: false, provider_probe: false });
+    /// Takes a key again that can do nothing at the moment: the least bad of all. Against own limits the
+    /// attempt that got no answer was counted; this one is in its place.
+    fn insist(&mut self, cx: &Cx<'_>, key: Option<u64>) -> bool {
+        let keys = &cx.runtime.keys;
+        let index = key.and_then(|key| keys.iter().position(|k| keys::key_hash(k) == key));
+        self.claim = index.map(|key| Claim { key, tokens: 0, probe: false, at: cx.now });
         self.tried.extend(key);
         index.is_some()
-    }
-
-    /// Whether the model's targets at a provider are all not for this request.
-    fn is_barred_from(&self, runtime: &Runtime, provider: &str) -> bool {
-        let Some(model) = runtime.models.find(&self.model).filter(|_| !self.barred.is_empty())
-        else {
-            return false;
-        };
-        let here = (0_u32..).zip(&model.targets).filter(|(_, target)| {
-            runtime.providers.get(target.provider).is_some_and(|p| p.name == provider)
-        });
-        let mut here = here.map(|(index, _)| self.barred.contains(&index)).peekable();
-        here.peek().is_some() && here.all(|barred| barred)
     }
 
     /// Follows an operator's cluster that leads to another provider than planned (an aggregate cluster).
@@ -366,14 +358,12 @@ impl Plan {
         if self.resolve(runtime).is_some_and(|target| target.provider.name == provider) {
             return false;
         }
-        let Some(model) = runtime.models.find(&self.model) else { return false };
         let target = self.targets(runtime).find(|target| {
-            let target = usize::try_from(*target).ok().and_then(|index| model.targets.get(index));
-            let provider_of = target.and_then(|target| runtime.providers.get(target.provider));
-            provider_of.is_some_and(|p| p.name == provider)
+            let target = self.resolve_target(runtime, *target);
+            target.is_some_and(|target| target.provider.name == provider)
         });
         let Some(target) = target else { return false };
-        self.release(cx);
+        routing::release(cx, self);
         self.target = target;
         self.tried.clear();
         self.failures = 0;

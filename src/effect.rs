@@ -13,29 +13,22 @@ use crate::time::UnixTime;
 /// the answer afterwards.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
+    /// Of a request, this also makes Envoy choose the route anew: it does so for filters of this ABI version.
     SetHeader(Cow<'static, str>, Vec<u8>),
     RemoveHeader(String),
     /// Replaces the part of the body that this callback was given.
     SetBody(Vec<u8>),
     /// Filter state `wasm.NAME`, read by later attempts of the same round and by access logs.
     SetFilterState(&'static str, Vec<u8>),
-    ClearRouteCache,
     Reply(Reply),
-    Count(Metric),
+    /// Adds to a counter, named `NAME;label=value;…` with the labels in a fixed order for each name; the
+    /// configuration bounds their values.
+    Count(String, u64),
     Log(log::Level, String),
     /// Lets the headers of the answer go on after the callback, although its flow is to pause.
     ResumeResponse,
     /// Keeps the request until then, whatever the callback's flow says.
     Wait(UnixTime),
-}
-
-/// One count, with labels that the configuration bounds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Metric {
-    pub name: &'static str,
-    /// Label names and values, in a fixed order for each metric.
-    pub labels: Vec<(&'static str, String)>,
-    pub by: u64,
 }
 
 /// What the host does with the message after a callback.
@@ -95,8 +88,15 @@ impl<'a> Cx<'a> {
     }
 
     pub fn count_by(&mut self, name: &'static str, labels: &[(&'static str, &str)], by: u64) {
-        let labels = labels.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-        self.effects.push(Effect::Count(Metric { name, labels, by }));
+        // Names are about this long: one allocation, on the way of every request.
+        let mut counter = String::with_capacity(96);
+        counter.push_str(name);
+        for (label, value) in labels {
+            for part in [";", label, "=", value] {
+                counter.push_str(part);
+            }
+        }
+        self.effects.push(Effect::Count(counter, by));
     }
 
     /// Notes that shared data did not take a count, so that the loss is seen.

@@ -16,7 +16,8 @@ use crate::time::millis;
 
 /// Names the cluster of the route; the route has `cluster_header: x-keyward-cluster`.
 pub const CLUSTER_HEADER: &str = "x-keyward-cluster";
-/// Set by the attempt stage on an answer that another key could better; Envoy then retries.
+/// Set by the attempt stage on an answer that another key could better; Envoy then retries. The value is
+/// the plan of that attempt, sealed.
 pub const RETRY_HEADER: &str = "x-keyward-retry";
 /// Set by the attempt stage on every answer that it has let through.
 pub const ANSWERED_HEADER: &str = "x-keyward-answered";
@@ -31,7 +32,7 @@ pub struct Gateway {
 enum State {
     #[default]
     Start,
-    AwaitingBody(Pending),
+    AwaitingBody(Box<Pending>),
     Planned(Box<Plan>),
     /// Answered here, or passed on with nothing more to do.
     Done,
@@ -52,7 +53,7 @@ impl Gateway {
         }
         match intake::head(cx, headers, caller, end_of_stream) {
             Ok(pending) => {
-                self.state = State::AwaitingBody(pending);
+                self.state = State::AwaitingBody(Box::new(pending));
                 Flow::Pause
             }
             Err(reply) => self.answer(cx, reply),
@@ -92,6 +93,10 @@ impl Gateway {
             // Envoy did not move on although the attempt stage asked for it: no retries or redirects
             // are left, a circuit breaker is open, or the route lacks the policy.
             cx.count("moves_refused", &[("model", model_label(cx, plan))]);
+            let unsent = headers.text(RETRY_HEADER).zip(cx.process_key);
+            if let Some(mut unsent) = unsent.and_then(|(sealed, key)| Plan::open(sealed, key)) {
+                routing::release(cx, &mut unsent);
+            }
             let mut shortage = routing::shortage(cx, plan);
             if shortage.ready_at().is_none() {
                 shortage.note(Lack::Tried, cx.now.after(core::time::Duration::from_secs(1)));
@@ -136,7 +141,6 @@ impl Gateway {
             cx.set_header("x-envoy-upstream-rq-per-try-timeout-ms", millis(timeout).to_string());
         }
         cx.effects.push(Effect::SetFilterState(FILTER_STATE, plan.encode()));
-        cx.effects.push(Effect::ClearRouteCache);
         self.state = State::Planned(Box::new(plan));
         Flow::Continue
     }
@@ -183,4 +187,96 @@ fn local_reply(status: u16, model: &str) -> Refusal {
 
 fn internal(message: &str) -> Refusal {
     Refusal::server(500, "internal_error", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::memory::Memory;
+    use crate::runtime::{Runtime, load};
+    use crate::time::UnixTime;
+    use serde_json::json;
+
+    const BODY: &[u8] = br#"{"model":"m","messages":[]}"#;
+
+    fn runtime() -> Runtime {
+        let document = json!({
+            "providers": [{"name": "openai", "cluster": "outbound", "keys": [{"id": "a", "secret": {"inline": "s"}}]}],
+            "models": [{"name": "m", "targets": [{"provider": "openai"}]}],
+            "consumers": [{"name": "c"}],
+            "anonymous": {"consumer": "c"},
+            "failover": {"max_attempts": 3, "per_try_timeout": "2s"},
+        });
+        load(document.to_string().as_bytes(), &|_| None).unwrap()
+    }
+
+    fn planned(gateway: &mut Gateway, cx: &mut Cx<'_>) {
+        let headers: Headers =
+            [(":method", "POST"), (":path", "/v1/chat/completions")].into_iter().collect();
+        assert_eq!(
+            gateway.on_request_headers(cx, &headers, &Caller::default(), false),
+            Flow::Pause
+        );
+        assert!(!gateway.wants_request_body(false) && gateway.wants_request_body(true));
+        assert_eq!(gateway.on_request_body(cx, b"", false), Flow::Pause);
+        assert_eq!(gateway.on_request_body(cx, BODY, true), Flow::Continue);
+    }
+
+    fn header<'e>(effects: &'e [Effect], wanted: &str) -> Option<&'e str> {
+        effects.iter().find_map(|effect| match effect {
+            Effect::SetHeader(name, value) if name == wanted => core::str::from_utf8(value).ok(),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn a_plan_is_told_to_route_router_and_attempt_stage() {
+        let (runtime, memory) = (runtime(), Memory::default());
+        let mut cx = Cx::new(&runtime, &memory, None, UnixTime(1_800_000_000_000), 1);
+        planned(&mut Gateway::default(), &mut cx);
+        for (name, value) in [
+            (CLUSTER_HEADER, "outbound"),
+            ("x-envoy-retriable-header-names", RETRY_HEADER),
+            ("x-envoy-max-retries", "2"),
+            ("x-envoy-upstream-rq-per-try-timeout-ms", "2000"),
+        ] {
+            assert_eq!(header(&cx.effects, name), Some(value));
+        }
+        let plan = cx.effects.iter().find_map(|effect| match effect {
+            Effect::SetFilterState(FILTER_STATE, plan) => Plan::decode(plan),
+            _ => None,
+        });
+        assert_eq!(plan.map(|plan| (plan.attempts, plan.tried.len())), Some((1, 1)));
+    }
+
+    /// Answers that no attempt stage has let through are Envoy's own.
+    #[test]
+    fn envoy_s_own_answers_become_openai_s() {
+        let (runtime, memory) = (runtime(), Memory::default());
+        for (status, answered, expected) in [
+            ("503", false, Some((503, "provider_unreachable"))),
+            ("504", false, Some((504, "provider_timeout"))),
+            ("408", false, Some((504, "provider_timeout"))),
+            ("413", false, Some((413, "request_too_large"))),
+            ("404", false, Some((503, "provider_unreachable"))),
+            ("odd", false, Some((503, "provider_unreachable"))),
+            ("200", false, None),
+            ("429", true, None),
+        ] {
+            let mut cx = Cx::new(&runtime, &memory, None, UnixTime(1_800_000_000_000), 1);
+            let mut gateway = Gateway::default();
+            planned(&mut gateway, &mut cx);
+            cx.effects.clear();
+            let marker = answered.then_some((ANSWERED_HEADER, "1"));
+            let headers: Headers = [(":status", status)].into_iter().chain(marker).collect();
+            let flow = gateway.on_response_headers(&mut cx, &headers);
+            let reply = cx.effects.iter().find_map(|effect| match effect {
+                Effect::Reply(reply) => Some((reply.status, reply.code)),
+                _ => None,
+            });
+            assert_eq!((reply, flow == Flow::Pause), (expected, expected.is_some()), "{status}");
+            let removed = Effect::RemoveHeader(ANSWERED_HEADER.to_owned());
+            assert_eq!(cx.effects.contains(&removed), answered);
+        }
+    }
 }

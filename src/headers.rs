@@ -3,14 +3,32 @@
 //! Values are bytes because Envoy accepts `obs-text` (RFC 9110, section 5.5): a filter that insists on
 //! UTF-8 can be brought down by one header byte.
 
+use core::ops::Range;
+
 /// A header section: names as the host gives them (lower case), values as bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Headers(Vec<(Vec<u8>, Vec<u8>)>);
+pub struct Headers {
+    /// Names and values. The host hands a section over as one piece of memory, and that is kept.
+    bytes: Vec<u8>,
+    fields: Vec<Field>,
+}
+
+/// Where in `bytes` a field lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Field {
+    pub name: Range<usize>,
+    pub value: Range<usize>,
+}
 
 impl Headers {
+    /// A part of a field that lies outside of `bytes` is empty.
+    pub fn new(bytes: Vec<u8>, fields: Vec<Field>) -> Self {
+        Self { bytes, fields }
+    }
+
     /// The first value of `name`, which is given in lower case.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
-        self.0.iter().find(|(n, _)| n.as_slice() == name.as_bytes()).map(|(_, v)| v.as_slice())
+        self.iter().find(|(n, _)| *n == name.as_bytes()).map(|(_, value)| value)
     }
 
     /// Like [`Self::get`], where the value is UTF-8; surrounding white space is removed.
@@ -23,22 +41,23 @@ impl Headers {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.0.iter().map(|(n, v)| (n.as_slice(), v.as_slice()))
-    }
-
-    pub fn push(&mut self, name: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
-        self.0.push((name.into(), value.into()));
+        let part = |range: &Range<usize>| self.bytes.get(range.clone()).unwrap_or_default();
+        self.fields.iter().map(move |field| (part(&field.name), part(&field.value)))
     }
 }
 
-impl From<Vec<(Vec<u8>, Vec<u8>)>> for Headers {
-    fn from(fields: Vec<(Vec<u8>, Vec<u8>)>) -> Self {
-        Self(fields)
-    }
-}
-
-impl<N: Into<Vec<u8>>, V: Into<Vec<u8>>> FromIterator<(N, V)> for Headers {
+impl<N: AsRef<[u8]>, V: AsRef<[u8]>> FromIterator<(N, V)> for Headers {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(fields: I) -> Self {
-        Self(fields.into_iter().map(|(n, v)| (n.into(), v.into())).collect())
+        let mut headers = Self::default();
+        for (name, value) in fields {
+            let mut append = |part: &[u8]| {
+                let start = headers.bytes.len();
+                headers.bytes.extend_from_slice(part);
+                start..headers.bytes.len()
+            };
+            let field = Field { name: append(name.as_ref()), value: append(value.as_ref()) };
+            headers.fields.push(field);
+        }
+        headers
     }
 }

@@ -117,7 +117,7 @@ pub fn body(cx: &Cx<'_>, pending: &Pending, body: &[u8]) -> Result<Plan, Reply> 
         );
     let Some(barred) = barred else { return Err(no_model(model).openai()) };
     let tokens = estimate(body.len(), ask.max_tokens);
-    Ok(Plan {
+    let mut plan = Plan {
         endpoint: pending.endpoint,
         scheme: pending.scheme.clone(),
         host: pending.host.clone(),
@@ -130,9 +130,10 @@ pub fn body(cx: &Cx<'_>, pending: &Pending, body: &[u8]) -> Result<Plan, Reply> 
         body_length: length,
         tokens,
         session: pending.session,
+        only: None,
         started: pending.started,
         deadline: pending.started.after(cx.runtime.failover.budget),
-        barred,
+        barred: Vec::new(),
         target: 0,
         attempts: 0,
         round_attempt: 1,
@@ -141,7 +142,9 @@ pub fn body(cx: &Cx<'_>, pending: &Pending, body: &[u8]) -> Result<Plan, Reply> 
         done: Vec::new(),
         failures: 0,
         not_before: UnixTime(0),
-    })
+    };
+    plan.bar(cx.runtime, &barred);
+    Ok(plan)
 }
 
 /// Tokens to reserve for a request: a token is about four bytes of JSON, and the answer takes what the

@@ -62,10 +62,10 @@ pub struct Claim {
     pub key: KeyIndex,
     /// Tokens reserved on limits of the key.
     pub tokens: u64,
-    /// The attempt has the one turn that a key gets which has just come back.
+    /// The attempt has the one turn that a key, model or provider gets which has just come back.
     pub probe: bool,
-    /// The same of the provider.
-    pub provider_probe: bool,
+    /// In which windows of own limits it was counted.
+    pub at: UnixTime,
 }
 
 /// With less left than this, a key is used only when no other has more.
@@ -98,14 +98,16 @@ pub fn claim(
             let candidate = candidates.swap_remove(position);
             match take(shared, candidate.key, want, now) {
                 Ok(probe) => {
-                    let (key, tokens) = (candidate.index, want.tokens);
-                    let claim = Claim { key, tokens, probe, provider_probe: false };
-                    if probing && !take_turn(shared, provider, now) {
-                        release(shared, runtime, provider, claim, now);
-                        shortage.note(Lack::Tried, now.after(PROBE_WAIT));
-                        return Err(shortage);
+                    let claim = Claim { key: candidate.index, tokens: want.tokens, probe, at: now };
+                    if !probing {
+                        return Ok(claim);
                     }
-                    return Ok(Claim { provider_probe: probing, ..claim });
+                    if take_turn(shared, provider, now) {
+                        return Ok(Claim { probe: true, ..claim });
+                    }
+                    give_back(shared, candidate.key, want.model, claim);
+                    shortage.note(Lack::Tried, now.after(PROBE_WAIT));
+                    return Err(shortage);
                 }
                 // Another worker was faster; the next candidate.
                 Err((lack, until)) => shortage.note(lack, until),
@@ -130,42 +132,42 @@ pub fn available(
     if any { Ok(()) } else { Err(shortage) }
 }
 
-/// Undoes a claim that was never sent.
-pub fn release(
+/// Claims `key`, whatever else there is, for an attempt that starts at `at`.
+pub fn claim_key(
     shared: &dyn SharedData,
-    runtime: &Runtime,
-    provider: &Provider,
-    claim: Claim,
-    now: UnixTime,
-) {
-    let Some(key) = runtime.keys.get(claim.key) else { return };
-    give_back(shared, key, claim.tokens, now);
-    return_turns(shared, provider, key, claim);
+    (index, key): (KeyIndex, &Key),
+    want: &Want<'_>,
+    at: UnixTime,
+) -> Option<Claim> {
+    let probe = take(shared, key, want, at).ok()?;
+    Some(Claim { key: index, tokens: want.tokens, probe, at })
 }
 
-/// The attempt that had the one turn of a key or provider which has just come back found nothing out.
-pub fn return_turns(shared: &dyn SharedData, provider: &Provider, key: &Key, claim: Claim) {
+/// Undoes a claim on `key` that was never sent.
+pub fn release(shared: &dyn SharedData, provider: &Provider, key: &Key, model: &str, claim: Claim) {
+    give_back(shared, key, model, claim);
     if claim.probe {
-        return_turn(shared, &key.slot);
-        if key.slot != key.group_slot {
-            return_turn(shared, &key.group_slot);
-        }
+        end_turn_at(shared, &provider.slot, model);
     }
-    if claim.provider_probe {
-        return_turn(shared, &provider.slot);
-    }
+}
+
+/// Lets the next request try what this one had the turn of: it went away without a word about that.
+pub fn end_turn(shared: &dyn SharedData, provider: &Provider, key: &Key, model: &str) {
+    end_key_turn(shared, key, model);
+    end_turn_at(shared, &provider.slot, model);
 }
 
 /// Counts what an attempt really cost in place of what was reserved.
-pub fn reconcile(shared: &dyn SharedData, key: &Key, reserved: u64, real: u64, now: UnixTime) {
+pub fn reconcile(shared: &dyn SharedData, key: &Key, claim: Claim, real: u64) {
     let difference =
-        i64::try_from(real).unwrap_or(i64::MAX) - i64::try_from(reserved).unwrap_or(i64::MAX);
+        i64::try_from(real).unwrap_or(i64::MAX) - i64::try_from(claim.tokens).unwrap_or(i64::MAX);
     if key.limits.is_empty() || difference == 0 {
         return;
     }
     // A record that cannot be written stays on the safe side: the reservation.
     let _ = ledger::update(shared, &key.slot, |record: &mut Record| {
-        record.charge(&key.limits, 0, difference, now);
+        // In the window of the reservation: the next one knows nothing of it to give back.
+        record.charge(&key.limits, 0, difference, claim.at);
         Edit::Write(())
     });
 }
@@ -178,8 +180,8 @@ fn provider_standing(
     shortage: &mut Shortage,
 ) -> Result<bool, Shortage> {
     let record: Record = ledger::read(shared, &provider.slot);
-    if let Some(window) = provider.maintenance.iter().find(|window| window.contains(now)) {
-        shortage.note(Lack::Maintenance, window.until);
+    if let Some(until) = provider.maintained_until(now) {
+        shortage.note(Lack::Maintenance, until);
         return Err(core::mem::take(shortage));
     }
     match usable(&record.rest, now) {
@@ -256,15 +258,13 @@ fn take(
         let mut probe = own_standing(record, key, want, now)?;
         if alone {
             probe |= group_standing(record, want, now)?;
-            write |= lease(record, want.model, now);
-        } else if probe {
-            record.rest.probe = now.after(PROBE_LEASE);
         }
+        write |= lease(record, want.model, now);
         if !key.limits.is_empty() {
             record.charge(&key.limits, 1, i64::try_from(want.tokens).unwrap_or(i64::MAX), now);
             write = true;
         }
-        Ok((probe, write || probe))
+        Ok((probe, write))
     })?;
     if alone {
         return Ok(probe);
@@ -276,10 +276,8 @@ fn take(
     match group {
         Ok(group_probe) => Ok(probe || group_probe),
         Err(lacking) => {
-            give_back(shared, key, want.tokens, now);
-            if probe {
-                return_turn(shared, &key.slot);
-            }
+            let claim = Claim { key: 0, tokens: want.tokens, probe, at: now };
+            give_back(shared, key, want.model, claim);
             Err(lacking)
         }
     }
@@ -300,20 +298,30 @@ fn edit(
     outcome.unwrap_or(Ok(false))
 }
 
-fn give_back(shared: &dyn SharedData, key: &Key, tokens: u64, now: UnixTime) {
-    if key.limits.is_empty() {
-        return;
+fn give_back(shared: &dyn SharedData, key: &Key, model: &str, claim: Claim) {
+    if !key.limits.is_empty() {
+        let tokens = i64::try_from(claim.tokens).unwrap_or(i64::MAX);
+        let _ = ledger::update(shared, &key.slot, |record: &mut Record| {
+            record.uncharge(&key.limits, tokens, claim.at);
+            Edit::Write(())
+        });
     }
-    let tokens = i64::try_from(tokens).unwrap_or(i64::MAX);
-    let _ = ledger::update(shared, &key.slot, |record: &mut Record| {
-        record.uncharge(&key.limits, tokens, now);
-        Edit::Write(())
-    });
+    if claim.probe {
+        end_key_turn(shared, key, model);
+    }
 }
 
-fn return_turn(shared: &dyn SharedData, slot: &str) {
+fn end_key_turn(shared: &dyn SharedData, key: &Key, model: &str) {
+    end_turn_at(shared, &key.slot, model);
+    if key.slot != key.group_slot {
+        end_turn_at(shared, &key.group_slot, model);
+    }
+}
+
+fn end_turn_at(shared: &dyn SharedData, slot: &str, model: &str) {
+    // A turn that cannot be given back ends with its lease.
     let _ = ledger::update(shared, slot, |record: &mut Record| {
-        if record.return_turn() { Edit::Write(()) } else { Edit::Keep(()) }
+        if record.end_turn(model) { Edit::Write(()) } else { Edit::Keep(()) }
     });
 }
 
@@ -339,14 +347,14 @@ fn valid(key: &Key, now: UnixTime) -> Result<(), Lacking> {
     Err((Lack::NotValid, from))
 }
 
-/// Refusal and own limits. `Ok(true)`: usable, and this is its one turn.
+/// Refusal, also for the model, and own limits. `Ok(true)`: usable, and this is its one turn.
 fn own_standing(
     record: &Record,
     key: &Key,
     want: &Want<'_>,
     now: UnixTime,
 ) -> Result<bool, Lacking> {
-    let probe = usable(&record.rest, now)?;
+    let probe = usable_for(record, want.model, now)?;
     match record.limited_until(&key.limits, want.tokens, now) {
         Some(until) => Err((Lack::OwnLimit, until)),
         None => Ok(probe),
@@ -355,15 +363,18 @@ fn own_standing(
 
 /// Rest of the account, of the model, and what the provider says is left.
 fn group_standing(record: &Record, want: &Want<'_>, now: UnixTime) -> Result<bool, Lacking> {
-    let mut probe = usable(&record.rest, now)?;
-    if let Some(rest) = record.model(want.model) {
-        probe |= usable(rest, now)?;
-    }
+    let probe = usable_for(record, want.model, now)?;
     let requests = record.requests.empty_until(1, now);
     match requests.max(record.tokens.empty_until(want.tokens, now)) {
         Some(until) => Err((Lack::Rest { reason: Reason::RateLimited, hinted: true }, until)),
         None => Ok(probe),
     }
+}
+
+fn usable_for(record: &Record, model: &str, now: UnixTime) -> Result<bool, Lacking> {
+    let probe = usable(&record.rest, now)?;
+    let of_model = record.model(model).map_or(Ok(false), |rest| usable(rest, now))?;
+    Ok(probe || of_model)
 }
 
 fn usable(rest: &Rest, now: UnixTime) -> Result<bool, Lacking> {
@@ -467,4 +478,144 @@ fn turn(shared: &dyn SharedData, level: &Level<'_>, candidates: &[Candidate<'_>]
         left -= weight;
     }
     0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::memory::Memory;
+    use crate::record::Cause;
+    use serde_json::json;
+
+    const T: UnixTime = UnixTime(1_800_000_000_000);
+
+    fn at(seconds: u64) -> UnixTime {
+        T.after(Duration::from_secs(seconds))
+    }
+
+    /// One provider with a key `a`, which may send twice a minute, and `b`, both of one account.
+    fn runtime(group: &str) -> Runtime {
+        let key = |id: &str, limits| json!({"id": id, "secret": {"inline": id}, "quota_group": group, "limits": limits});
+        let keys =
+            json!([key("a", json!([{"requests": 2, "per": "minute"}])), key("b", json!([]))]);
+        let document = json!({
+            "providers": [{"name": "openai", "keys": keys}],
+            "models": [{"name": "m", "targets": [{"provider": "openai"}]}],
+        });
+        crate::runtime::load(document.to_string().as_bytes(), &|_| None).unwrap()
+    }
+
+    const WANT: Want<'_> = Want { model: "m", tokens: 10, session: None, tried: &[], own: None };
+
+    fn rest(memory: &Memory, slot: &str, model: Option<&str>, until: UnixTime) {
+        ledger::update(memory, slot, |record: &mut Record| {
+            let rest = match model {
+                Some(model) => record.model_entry(model),
+                None => &mut record.rest,
+            };
+            let cause = Cause { reason: Reason::RateLimited, until, hinted: true };
+            Edit::Write(rest.enter(cause, T, T))
+        })
+        .unwrap();
+    }
+
+    /// As every claim leaves it: otherwise the secret counts as a new one, which starts ready.
+    fn known(memory: &Memory, key: &Key) {
+        ledger::update(memory, &key.slot, |record: &mut Record| {
+            record.adopt(key.fingerprint);
+            Edit::Write(())
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn names_survive_a_change_of_order() {
+        let (one, other) = (runtime("g"), runtime("h"));
+        assert_eq!(key_hash(&one.keys[0]), key_hash(&other.keys[0]));
+        assert_ne!(key_hash(&one.keys[0]), key_hash(&one.keys[1]));
+    }
+
+    #[test]
+    fn what_was_tried_is_not_chosen_and_a_shortage_says_why() {
+        let (memory, runtime) = (Memory::default(), runtime("g"));
+        let provider = &runtime.providers[0];
+        let tried: Vec<_> = runtime.keys.iter().map(key_hash).collect();
+        let mut random = Random::new(1);
+        for _ in 0..20 {
+            let want = Want { tried: &tried[..1], ..WANT };
+            let claim = claim(&memory, &runtime, provider, &want, T, &mut random).unwrap();
+            assert_eq!(claim.key, 1);
+        }
+        let want = Want { tried: &tried, ..WANT };
+        let shortage = claim(&memory, &runtime, provider, &want, T, &mut random).unwrap_err();
+        assert!(shortage.tried && !shortage.limited);
+        assert!(available(&memory, &runtime, provider, &WANT, T).is_ok());
+        rest(&memory, &provider.slot, None, at(9));
+        let shortage = available(&memory, &runtime, provider, &WANT, T).unwrap_err();
+        assert_eq!(shortage.ready_at(), Some(at(9)));
+    }
+
+    /// Every rest that a claim can have the turn of, alone and together.
+    #[test]
+    fn a_turn_is_had_by_one_and_given_back_whole() {
+        let runtime = runtime("g");
+        let (provider, key) = (&runtime.providers[0], &runtime.keys[0]);
+        let places = [
+            (&key.slot, None),
+            (&key.slot, Some("m")),
+            (&key.group_slot, None),
+            (&key.group_slot, Some("m")),
+            (&provider.slot, None),
+        ];
+        for mask in 1..1 << places.len() {
+            let memory = Memory::default();
+            for (index, (slot, model)) in places.iter().enumerate() {
+                if mask >> index & 1 == 1 {
+                    if **slot == key.slot {
+                        known(&memory, key);
+                    }
+                    rest(&memory, slot, *model, at(1));
+                }
+            }
+            let tried = [key_hash(&runtime.keys[1])];
+            let want = Want { tried: &tried, ..WANT };
+            let claim = || claim(&memory, &runtime, provider, &want, at(1), &mut Random::new(1));
+            let held = claim().unwrap();
+            assert!(held.probe && claim().is_err(), "{mask:b}");
+            release(&memory, provider, key, "m", held);
+            let again = claim().unwrap();
+            assert!(again.probe, "{mask:b}");
+            end_turn(&memory, provider, key, "m");
+            assert!(claim().is_ok(), "{mask:b}: and what it was counted as stays counted");
+            assert!(claim().is_err(), "{mask:b}: two a minute");
+        }
+    }
+
+    #[test]
+    fn a_claim_that_only_the_account_refuses_leaves_no_trace() {
+        let (memory, runtime) = (Memory::default(), runtime("g"));
+        let key = &runtime.keys[0];
+        rest(&memory, &key.group_slot, None, at(60));
+        for _ in 0..5 {
+            assert!(take(&memory, key, &WANT, T).is_err());
+        }
+        let own: Record = ledger::read(&memory, &key.slot);
+        assert_eq!(own.headroom(&key.limits, T), 1.0);
+    }
+
+    #[test]
+    fn shared_data_that_takes_no_writes_stops_nothing() {
+        let (memory, runtime) = (Memory::default(), runtime("g"));
+        memory.mismatches.set(u32::MAX);
+        let provider = &runtime.providers[0];
+        assert!(claim(&memory, &runtime, provider, &WANT, T, &mut Random::new(1)).is_ok());
+    }
+
+    #[test]
+    fn draws_are_in_proportion_to_their_weights() {
+        let mut random = Random::new(1);
+        let wins = (0..10_000).filter(|_| spread(3.0, &mut random) > spread(1.0, &mut random));
+        let share = wins.count();
+        assert!((7_350..=7_650).contains(&share), "{share}");
+    }
 }

@@ -81,20 +81,21 @@ fn decode<T: DeserializeOwned + Default>(bytes: &[u8]) -> T {
     postcard::from_bytes(bytes).unwrap_or_default()
 }
 
-/// A double of the host's shared data for tests, with the host's own semantics.
-#[cfg(test)]
-pub(crate) mod memory {
+/// A double of the host's shared data for tests of all kinds, with the host's own semantics.
+#[doc(hidden)]
+#[cfg(not(target_arch = "wasm32"))]
+pub mod memory {
     use super::*;
     use std::cell::{Cell, RefCell};
     use std::collections::HashMap;
 
     #[derive(Default)]
-    pub(crate) struct Memory {
+    pub struct Memory {
         slots: RefCell<HashMap<String, (Vec<u8>, u32)>>,
         next: Cell<u32>,
         /// How many of the coming writes are refused as if another worker had been faster.
-        pub(crate) mismatches: Cell<u32>,
-        pub(crate) writes: Cell<u32>,
+        pub mismatches: Cell<u32>,
+        pub writes: Cell<u32>,
     }
 
     impl SharedData for Memory {
@@ -108,7 +109,9 @@ pub(crate) mod memory {
                 return Err(SetError::Mismatch);
             }
             let mut slots = self.slots.borrow_mut();
+            // Zero overwrites; an absent slot takes any token.
             if let Some((_, current)) = slots.get(slot)
+                && token != 0
                 && *current != token
             {
                 return Err(SetError::Mismatch);

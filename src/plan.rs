@@ -12,6 +12,7 @@ use crate::endpoint::Endpoint;
 use crate::keys::Claim;
 use crate::ledger::{ABSENT, SharedData};
 use crate::members::Spans;
+use crate::runtime::ProviderIndex;
 use crate::time::UnixTime;
 
 /// The name of the filter state.
@@ -38,12 +39,14 @@ pub struct Plan {
     /// Tokens that one attempt may cost.
     pub tokens: u64,
     pub session: Option<u64>,
+    /// The one provider that the route leads to, where the filter does not choose.
+    pub only: Option<ProviderIndex>,
     /// When the request came, and after which moment no attempt may start.
     pub started: UnixTime,
     pub deadline: UnixTime,
 
-    /// Targets that are not for this request: the caller or the route may not use them.
-    pub barred: Vec<u32>,
+    /// Targets that the caller may not use, by [`crate::routing::Resolved::id`].
+    pub barred: Vec<u64>,
     /// Index into the model's targets of this round.
     pub target: u32,
     /// Attempts so far, all rounds; counts the one that is about to start.
@@ -54,8 +57,9 @@ pub struct Plan {
     pub claim: Option<Claim>,
     /// Hashes of keys used with this target.
     pub tried: Vec<u64>,
-    /// Targets that this request is done with.
-    pub done: Vec<u32>,
+    /// Targets that this request is done with, by [`crate::routing::Resolved::id`]: a reload may turn
+    /// their order round.
+    pub done: Vec<u64>,
     /// Server errors and broken connections with this target.
     pub failures: u32,
     /// An attempt must not start before.
@@ -135,4 +139,78 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
         text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect();
     let (pairs, rest) = digits.as_deref()?.as_chunks::<2>();
     rest.is_empty().then(|| pairs.iter().map(|[high, low]| high << 4 | low).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::memory::Memory;
+
+    fn plan() -> Plan {
+        Plan {
+            endpoint: Endpoint::Responses,
+            scheme: "https".to_owned(),
+            host: "gateway.test".to_owned(),
+            path: "/v1/responses?x=\u{e9}".to_owned(),
+            model: "fast".to_owned(),
+            consumer: "anyone".to_owned(),
+            stream: true,
+            wants_usage: false,
+            spans: crate::members::Ask::read(br#"{"model":"fast"}"#).unwrap().spans,
+            body_length: 16,
+            tokens: u64::MAX,
+            session: Some(7),
+            only: None,
+            started: UnixTime(1),
+            deadline: UnixTime::NEVER,
+            barred: Vec::new(),
+            target: 1,
+            attempts: 2,
+            round_attempt: 1,
+            claim: Some(Claim { key: 3, tokens: 4, probe: true, at: UnixTime(5) }),
+            tried: vec![u64::MAX],
+            done: vec![1],
+            failures: 1,
+            not_before: UnixTime(0),
+        }
+    }
+
+    #[test]
+    fn comes_back_as_it_went() {
+        let key = ProcessKey([1; 32]);
+        assert_eq!(Plan::decode(&plan().encode()), Some(plan()));
+        assert_eq!(Plan::open(&plan().seal(&key), &key), Some(plan()));
+        assert_eq!(Plan::decode(b""), None);
+    }
+
+    #[test]
+    fn opens_with_its_own_key_and_whole_alone() {
+        let (key, other) = (ProcessKey([1; 32]), ProcessKey([2; 32]));
+        let sealed = plan().seal(&key);
+        assert_eq!(Plan::open(&sealed, &other), None);
+        for at in 0..sealed.len() {
+            assert_eq!(Plan::open(sealed.get(..at).unwrap(), &key), None, "{at}");
+            let mut changed = sealed.clone().into_bytes();
+            changed[at] ^= 1;
+            let changed = String::from_utf8(changed).unwrap();
+            assert_eq!(Plan::open(&changed, &key), None, "{at}");
+        }
+        for odd in ["", ".", "..", "0.0", "zz.zz", "\u{ff10}\u{ff10}.00"] {
+            assert_eq!(Plan::open(odd, &key), None, "{odd}");
+        }
+    }
+
+    #[test]
+    fn the_first_key_drawn_is_everybody_s() {
+        let memory = Memory::default();
+        let first = ProcessKey::obtain(&memory, [1; 32]).unwrap();
+        assert!(ProcessKey::obtain(&memory, [2; 32]).unwrap() == first);
+        assert_eq!(format!("{first:?}"), "ProcessKey(***)");
+        // Another worker is faster between the look and the write.
+        let memory = Memory::default();
+        memory.mismatches.set(1);
+        assert!(ProcessKey::obtain(&memory, [1; 32]).is_none_or(|key| key.0 == [1; 32]));
+        memory.set(PROCESS_KEY_SLOT, b"short", 0).unwrap();
+        assert!(ProcessKey::obtain(&memory, [1; 32]).is_none());
+    }
 }

@@ -129,31 +129,38 @@ impl Rest {
         }
     }
 
-    /// Puts to rest until `until` at least, on what was learnt by a request sent at `sent`. Returns
-    /// whether that is a transition (and not one more answer to the same burst of requests).
+    /// Puts to rest on what was learnt by a request sent at `sent`. Returns whether that is a transition
+    /// (and not one more answer to the same burst of requests).
     pub fn enter(&mut self, cause: Cause, sent: UnixTime, now: UnixTime) -> bool {
-        let news = self.reason.is_none() || sent >= self.since && now >= self.until;
+        let news = self.reason.is_none() || self.is_told_by(sent, now);
         if news {
             self.since = now;
             self.level = self.level.saturating_add(1);
         }
-        // A longer rest wins; a shorter one never cuts a longer one.
-        if news || cause.until > self.until {
+        // A longer rest wins; a shorter one never cuts a longer one. The back-off of a burst is drawn once.
+        let drawn = !cause.hinted && self.reason == Some(cause.reason);
+        if news || cause.until > self.until && !drawn {
             self.reason = Some(cause.reason);
             self.until = cause.until;
             self.hinted = cause.hinted;
+            self.probe = UnixTime(0);
         }
-        self.probe = UnixTime(0);
         news
     }
 
-    /// An answer was good. Clears a rest that is over, not one that began after the request was sent.
-    pub fn clear(&mut self, now: UnixTime) -> bool {
-        let over = self.reason.is_some() && now >= self.until;
+    /// A request sent at `sent` had a good answer. Clears a rest that is over, not one that began after
+    /// the request was sent: that answer says nothing about it.
+    pub fn clear(&mut self, sent: UnixTime, now: UnixTime) -> bool {
+        let over = self.is_told_by(sent, now);
         if over {
             *self = Self::default();
         }
         over
+    }
+
+    /// Whether there was a rest, it is over, and an answer to a request sent at `sent` tells how it stands.
+    fn is_told_by(&self, sent: UnixTime, now: UnixTime) -> bool {
+        self.reason.is_some() && sent > self.since && now >= self.until
     }
 }
 
@@ -188,16 +195,22 @@ impl Record {
         }
     }
 
-    /// Lets the next request try what has come back: the one that had the turn found nothing out.
-    pub fn return_turn(&mut self) -> bool {
-        let rests =
-            core::iter::once(&mut self.rest).chain(self.models.iter_mut().map(|m| &mut m.rest));
-        let mut returned = false;
-        for rest in rests.filter(|rest| rest.probe != UnixTime(0)) {
-            rest.probe = UnixTime(0);
-            returned = true;
+    /// A request about `model` had a good answer ([`Rest::clear`]).
+    pub fn clear(&mut self, model: &str, sent: UnixTime, now: UnixTime) -> bool {
+        let cleared = self.rest.clear(sent, now);
+        let model_cleared = self.model_mut(model).is_some_and(|rest| rest.clear(sent, now));
+        if model_cleared {
+            self.models.retain(|entry| entry.rest.reason.is_some());
         }
-        returned
+        cleared || model_cleared
+    }
+
+    /// Ends the turn of whoever was trying; whether there was one.
+    pub fn end_turn(&mut self, model: &str) -> bool {
+        let never = UnixTime(0);
+        let turn = core::mem::replace(&mut self.rest.probe, never);
+        let model_turn = self.model_mut(model).map(|m| core::mem::replace(&mut m.probe, never));
+        turn != never || model_turn.is_some_and(|turn| turn != never)
     }
 
     /// Forgets what was known of another secret behind the same id.
@@ -337,7 +350,8 @@ mod tests {
         rest.probe = at(40);
         assert_eq!(rest.standing(at(10)), Standing::Probing(at(40)));
         assert_eq!(rest.standing(at(40)), Standing::Recovering, "a lost probe gives its turn back");
-        assert!(rest.clear(at(41)));
+        assert!(!rest.clear(T, at(41)), "an answer to a request from before the rest");
+        assert!(rest.clear(at(40), at(41)));
         assert_eq!(rest, Rest::default());
     }
 
@@ -360,8 +374,33 @@ mod tests {
     fn a_late_success_does_not_wake_a_resting_key() {
         let mut rest = Rest::default();
         rest.enter(cause(Reason::RateLimited, at(10)), T, T);
-        assert!(!rest.clear(at(3)));
+        assert!(!rest.clear(at(1), at(3)));
         assert_eq!(rest.reason, Some(Reason::RateLimited));
+    }
+
+    #[test]
+    fn a_back_off_is_drawn_once_a_burst() {
+        let unhinted = |reason, until| Cause { reason, until, hinted: false };
+        let mut rest = Rest::default();
+        assert!(rest.enter(unhinted(Reason::RateLimited, at(30)), T, T));
+        rest.enter(unhinted(Reason::RateLimited, at(60)), T, T);
+        assert_eq!((rest.until, rest.level), (at(30), 1));
+        rest.enter(cause(Reason::RateLimited, at(40)), T, T);
+        assert_eq!(rest.until, at(40), "a hint is no draw");
+        rest.enter(unhinted(Reason::OutOfQuota, at(90)), T, T);
+        assert_eq!(rest.until, at(90), "another reason");
+    }
+
+    #[test]
+    fn a_turn_ends_for_key_and_model() {
+        let mut record = Record::default();
+        assert!(!record.end_turn("m"));
+        record.model_entry("m").enter(cause(Reason::RateLimited, at(1)), T, T);
+        for rest in [&mut record.rest, &mut record.models[0].rest] {
+            rest.probe = at(30);
+        }
+        assert!(record.end_turn("m") && !record.end_turn("m"));
+        assert_eq!(record.model("m").unwrap().standing(at(2)), Standing::Recovering);
     }
 
     #[test]

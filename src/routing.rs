@@ -6,6 +6,7 @@ use crate::keys::{self, Want};
 use crate::ledger;
 use crate::limit::Unit;
 use crate::plan::Plan;
+use crate::random::hash;
 use crate::record::Record;
 use crate::reply::{Quota, Refusal};
 use crate::runtime::{Model, Provider, Runtime, Target};
@@ -23,13 +24,20 @@ pub struct Resolved<'a> {
     pub own: Option<&'a OwnKeys>,
 }
 
+impl Resolved<'_> {
+    /// Names the target across a reload of the configuration, where its index may change.
+    pub fn id(&self) -> u64 {
+        hash(&[self.provider.name.as_bytes(), self.upstream_model.as_bytes()])
+    }
+}
+
 impl Plan {
     /// The target of this round; `None` if a reload of the configuration took it away.
     pub fn resolve<'a>(&'a self, runtime: &'a Runtime) -> Option<Resolved<'a>> {
         self.resolve_target(runtime, self.target)
     }
 
-    fn resolve_target<'a>(&'a self, runtime: &'a Runtime, target: u32) -> Option<Resolved<'a>> {
+    pub fn resolve_target<'a>(&'a self, runtime: &'a Runtime, target: u32) -> Option<Resolved<'a>> {
         let model = runtime.models.find(&self.model)?;
         let Target { provider, model: name } = model.targets.get(usize::try_from(target).ok()?)?;
         let own = runtime.consumers.own_keys(&self.consumer, *provider);
@@ -43,11 +51,10 @@ impl Plan {
         Want { model, tokens: self.tokens, session: self.session, tried, own }
     }
 
-    /// Targets that are for this request, in order of preference.
-    pub fn targets<'p>(&'p self, runtime: &Runtime) -> impl Iterator<Item = u32> + use<'p> {
-        let targets = runtime.models.find(&self.model).map_or(0, |model| model.targets.len());
-        let count = u32::try_from(targets).unwrap_or(u32::MAX);
-        (0..count).filter(|target| !self.barred.contains(target))
+    /// Keeps targets out of everything that is decided for the request.
+    pub fn bar(&mut self, runtime: &Runtime, targets: &[u32]) {
+        let ids = targets.iter().filter_map(|t| self.resolve_target(runtime, *t)).map(|t| t.id());
+        self.barred = ids.collect();
     }
 
     /// Whether one more attempt may start.
@@ -65,10 +72,46 @@ impl Plan {
     }
 
     /// Done with the target of this round.
-    pub fn give_up_target(&mut self) {
-        if !self.done.contains(&self.target) {
-            self.done.push(self.target);
-        }
+    pub fn give_up_target(&mut self, runtime: &Runtime) {
+        let id = self.resolve(runtime).map(|target| target.id());
+        self.done.extend(id.filter(|id| !self.done.contains(id)));
+    }
+
+    /// Indices of the targets that the request is not done with, in order of preference.
+    pub fn open_targets(&self, runtime: &Runtime) -> impl Iterator<Item = u32> {
+        self.targets(runtime).filter(|target| {
+            let target = self.resolve_target(runtime, *target);
+            target.is_some_and(|target| !self.done.contains(&target.id()))
+        })
+    }
+
+    /// Whether the model has targets at a provider, and the caller may use none of them.
+    pub fn is_barred_from(&self, runtime: &Runtime, provider: &str) -> bool {
+        let targets = runtime.models.find(&self.model).map_or(&[][..], |model| &model.targets);
+        let mut here = (0..)
+            .zip(targets)
+            .filter_map(|(index, _)| self.resolve_target(runtime, index))
+            .filter(|target| target.provider.name == provider)
+            .map(|target| self.barred.contains(&target.id()))
+            .peekable();
+        !self.barred.is_empty() && here.peek().is_some() && here.all(|barred| barred)
+    }
+
+    /// Indices of all targets that the request may go to, in order of preference.
+    pub fn targets(&self, runtime: &Runtime) -> impl Iterator<Item = u32> {
+        let targets = runtime.models.find(&self.model).map_or(&[][..], |model| &model.targets);
+        let leads_there = |provider| self.only.is_none_or(|only| only == provider);
+        let permitted = |target: &u32| {
+            self.barred.is_empty()
+                || self
+                    .resolve_target(runtime, *target)
+                    .is_some_and(|target| !self.barred.contains(&target.id()))
+        };
+        (0..)
+            .zip(targets)
+            .filter(move |(_, t)| leads_there(t.provider))
+            .map(|(index, _)| index)
+            .filter(permitted)
     }
 }
 
@@ -76,21 +119,21 @@ impl Plan {
 /// order of preference.
 pub fn advance(cx: &mut Cx<'_>, plan: &mut Plan) -> Result<(), Shortage> {
     let mut shortage = Shortage::default();
-    let (here, failures) = (plan.target, plan.failures);
-    let open = plan.targets(cx.runtime).filter(|target| !plan.done.contains(target));
-    for target in open.collect::<Vec<_>>() {
-        let tried = plan.tried.clone();
-        plan.enter(target);
+    let (here, failures, tried) = (plan.target, plan.failures, plan.tried.clone());
+    let open: Vec<u32> = plan.open_targets(cx.runtime).collect();
+    for target in &open {
+        plan.enter(*target);
+        if *target == here {
+            plan.failures = failures;
+            plan.tried.clone_from(&tried);
+        }
         match claim(cx, plan) {
             Ok(()) => return Ok(()),
             Err(lack) => shortage.merge(&lack),
         }
-        if target == here {
-            plan.tried = tried;
-        }
     }
     // After a broken connection the same key may be used again: nothing was wrong with it.
-    if failures > 0 && !plan.done.contains(&here) {
+    if failures > 0 && open.contains(&here) {
         plan.enter(here);
         plan.failures = failures;
         plan.tried.clear();
@@ -98,8 +141,8 @@ pub fn advance(cx: &mut Cx<'_>, plan: &mut Plan) -> Result<(), Shortage> {
             return Ok(());
         }
     }
-    for done in plan.done.iter().filter(|done| !plan.barred.contains(done)) {
-        shortage.merge(&look_again(cx, plan, *done));
+    for target in plan.targets(cx.runtime).filter(|target| !open.contains(target)) {
+        shortage.merge(&look_again(cx, plan, target));
     }
     Err(shortage)
 }
@@ -118,6 +161,27 @@ pub fn claim(cx: &mut Cx<'_>, plan: &mut Plan) -> Result<(), Shortage> {
     Ok(())
 }
 
+/// Claims the key of the last attempt for one that starts at `at`.
+pub fn claim_same(cx: &Cx<'_>, plan: &mut Plan, at: UnixTime) -> bool {
+    let runtime = cx.runtime;
+    let found = plan.resolve(runtime).zip(plan.claimed_key(runtime)).and_then(|(target, key)| {
+        let want = plan.want(&target, &[]);
+        keys::claim_key(cx.shared, key, &want, at)
+    });
+    plan.claim = found;
+    found.is_some()
+}
+
+/// Undoes the claim for an attempt that is not sent.
+pub fn release(cx: &Cx<'_>, plan: &mut Plan) {
+    let runtime = cx.runtime;
+    let (target, key) = (plan.resolve(runtime), plan.claimed_key(runtime));
+    if let (Some(target), Some((_, key)), Some(claim)) = (target, key, plan.claim) {
+        keys::release(cx.shared, target.provider, key, target.upstream_model, claim);
+    }
+    plan.claim = None;
+}
+
 /// Claims a key again although the request used it before: nothing was wrong with it.
 pub fn claim_again(cx: &mut Cx<'_>, plan: &mut Plan) -> Result<(), Shortage> {
     claim(cx, plan).or_else(|_| {
@@ -128,9 +192,8 @@ pub fn claim_again(cx: &mut Cx<'_>, plan: &mut Plan) -> Result<(), Shortage> {
 
 /// Whether another target than this round's has a key for the request.
 pub fn has_other_target(cx: &Cx<'_>, plan: &Plan) -> bool {
-    plan.targets(cx.runtime).any(|target| {
+    plan.open_targets(cx.runtime).any(|target| {
         target != plan.target
-            && !plan.done.contains(&target)
             && plan.resolve_target(cx.runtime, target).is_some_and(|target| {
                 let want = plan.want(&target, &[]);
                 keys::available(cx.shared, cx.runtime, target.provider, &want, cx.now).is_ok()
@@ -181,4 +244,124 @@ fn quota(cx: &Cx<'_>, plan: &Plan) -> Quota {
         }
     }
     quota
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoint::Endpoint;
+    use crate::ledger::memory::Memory;
+    use crate::runtime::load;
+    use serde_json::json;
+
+    const T: UnixTime = UnixTime(1_800_000_000_000);
+
+    /// Providers `a` and `b` in this order with a key each, and `a` with another model last.
+    fn runtime(order: [&str; 2]) -> Runtime {
+        let provider = |name: &str| {
+            let limits = json!([{"requests": 1, "per": "minute"}, {"requests": 50, "per": "day"}]);
+            let keys = json!([{"id": name, "secret": {"inline": name}, "limits": limits}]);
+            json!({"name": name, "kind": "openai", "keys": keys})
+        };
+        let [first, second] = order;
+        let document = json!({
+            "providers": [provider("a"), provider("b")],
+            "models": [{"name": "m", "targets": [
+                {"provider": first}, {"provider": second}, {"provider": "a", "model": "spare"},
+            ]}],
+        });
+        load(document.to_string().as_bytes(), &|_| None).unwrap()
+    }
+
+    fn plan() -> Plan {
+        Plan {
+            endpoint: Endpoint::ChatCompletions,
+            scheme: String::new(),
+            host: String::new(),
+            path: String::new(),
+            model: "m".to_owned(),
+            consumer: String::new(),
+            stream: false,
+            wants_usage: false,
+            spans: crate::members::Ask::read(br#"{"model":"m"}"#).unwrap().spans,
+            body_length: 0,
+            tokens: 1,
+            session: None,
+            only: None,
+            started: T,
+            deadline: T.after(core::time::Duration::from_secs(10)),
+            barred: Vec::new(),
+            target: 0,
+            attempts: 0,
+            round_attempt: 1,
+            claim: None,
+            tried: Vec::new(),
+            done: Vec::new(),
+            failures: 0,
+            not_before: UnixTime(0),
+        }
+    }
+
+    #[test]
+    fn targets_that_are_done_with_stay_so_in_another_order() {
+        let (before, after) = (runtime(["a", "b"]), runtime(["b", "a"]));
+        let mut plan = plan();
+        let open = |plan: &Plan, runtime| plan.open_targets(runtime).collect::<Vec<_>>();
+        assert_eq!(open(&plan, &before), [0, 1, 2]);
+        plan.give_up_target(&before);
+        plan.give_up_target(&before);
+        assert_eq!(plan.done.len(), 1);
+        assert_eq!(open(&plan, &before), [1, 2], "another model of the provider is another target");
+        assert_eq!(open(&plan, &after), [0, 2]);
+        plan.only = Some(0);
+        assert_eq!(open(&plan, &before), [2], "the route leads to a alone");
+        plan.model = "gone".to_owned();
+        assert!(open(&plan, &before).is_empty());
+        assert!(plan.resolve(&before).is_none());
+    }
+
+    #[test]
+    fn advances_in_order_and_comes_back_to_a_broken_connection_last() {
+        let (runtime, memory) = (runtime(["a", "b"]), Memory::default());
+        let mut cx = Cx::new(&runtime, &memory, None, T, 1);
+        let mut plan = plan();
+        advance(&mut cx, &mut plan).unwrap();
+        assert_eq!((plan.target, plan.tried.len()), (0, 1));
+        let claimed = |plan: &Plan| plan.claimed_key(&runtime).map(|(_, key)| key.id.as_str());
+        assert_eq!(claimed(&plan), Some("a"));
+
+        // Its connection broke; nothing was sent.
+        release(&cx, &mut plan);
+        assert_eq!(claimed(&plan), None);
+        plan.failures = 1;
+        let mut elsewhere = plan.clone();
+        advance(&mut cx, &mut elsewhere).unwrap();
+        assert_eq!((elsewhere.target, elsewhere.failures, claimed(&elsewhere)), (1, 0, Some("b")));
+        elsewhere = plan.clone();
+        elsewhere.model = "m".to_owned();
+        elsewhere.only = Some(0);
+        elsewhere.done.push(elsewhere.resolve_target(&runtime, 2).unwrap().id());
+        advance(&mut cx, &mut elsewhere).unwrap();
+        assert_eq!((elsewhere.failures, claimed(&elsewhere)), (1, Some("a")), "the same key again");
+    }
+
+    #[test]
+    fn bounds_and_shortage() {
+        let (runtime, memory) = (runtime(["a", "b"]), Memory::default());
+        let mut cx = Cx::new(&runtime, &memory, None, T, 1);
+        let mut plan = plan();
+        assert!(plan.may_go_on(&runtime, T) && !plan.may_go_on(&runtime, plan.deadline));
+        plan.attempts = runtime.failover.max_attempts;
+        assert!(!plan.may_go_on(&runtime, T));
+        assert!(shortage(&cx, &plan).tried, "usable, but not by this request");
+        // Both use up their minute.
+        for _ in 0..2 {
+            advance(&mut cx, &mut plan.clone()).unwrap();
+        }
+        assert!(!has_other_target(&cx, &plan));
+        let lack = advance(&mut cx, &mut plan).unwrap_err();
+        assert!(lack.limited && !lack.tried);
+        assert_eq!(lack.ready_at(), Some(T.window_end(crate::limit::Per::Minute)));
+        assert_eq!(refusal(&mut cx, &plan, &lack).status, 429);
+    }
 }

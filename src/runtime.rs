@@ -110,6 +110,17 @@ pub struct Window {
     pub until: UnixTime,
 }
 
+impl Provider {
+    /// The end of the maintenance that it is in; windows that touch are one.
+    pub fn maintained_until(&self, now: UnixTime) -> Option<UnixTime> {
+        let mut end = now;
+        while let Some(window) = self.maintenance.iter().find(|window| window.contains(end)) {
+            end = window.until;
+        }
+        (end > now).then_some(end)
+    }
+}
+
 impl Window {
     pub const ALWAYS: Self = Self { from: UnixTime(0), until: UnixTime::NEVER };
 

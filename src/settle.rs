@@ -11,7 +11,7 @@ use crate::keys::{self, Claim};
 use crate::ledger::{self, Edit};
 use crate::plan::Plan;
 use crate::random::Random;
-use crate::record::{Cause, Gauge, Reason, Record, Rest};
+use crate::record::{Cause, Gauge, Reason, Record};
 use crate::runtime::{Key, Provider};
 use crate::signal::{Scope, Signal, Verdict};
 use crate::tally;
@@ -31,11 +31,11 @@ pub struct Sent<'a> {
     pub at: UnixTime,
     /// Of the secret that was sent.
     pub fingerprint: u64,
-    pub claim: Claim,
 }
 
-/// Server errors and broken connections in a row after which a provider rests.
-const FAILURES: u8 = 3;
+/// Server errors and broken connections in a row after which a provider rests: more than the two that one
+/// request can cause, so that no single client rests it.
+const FAILURES: u8 = 5;
 
 /// Remaining counts without a reset are believed this long: the window that most providers use.
 const UNDATED: Duration = Duration::from_secs(60);
@@ -56,27 +56,16 @@ pub fn succeeded(cx: &mut Cx<'_>, sent: &Sent<'_>, reported: &Reported) {
     let alone = key.slot == key.group_slot;
     let now = cx.now;
     let recovered = ledger::update(cx.shared, &key.group_slot, |record: &mut Record| {
-        let mut recovered = false;
-        let mut write = false;
-        if alone {
-            write |= record.adopt(sent.fingerprint);
-        }
-        recovered |= record.rest.clear(now);
-        if let Some(rest) = record.model_mut(sent.model)
-            && rest.clear(now)
-        {
-            record.models.retain(|m| m.rest != Rest::default());
-            recovered = true;
-        }
-        write |= take_gauge(&mut record.requests, reported.requests.as_ref(), now);
-        write |= take_gauge(&mut record.tokens, reported.tokens.as_ref(), now);
+        let mut write = alone && record.adopt(sent.fingerprint);
+        let recovered = record.clear(sent.model, sent.at, now);
+        write |= take_gauges(record, sent.provider, reported, now);
         if write || recovered { Edit::Write(recovered) } else { Edit::Keep(false) }
     });
     let mut recovered = recovered.unwrap_or_default();
     if !alone {
         let own = ledger::update(cx.shared, &key.slot, |record: &mut Record| {
             let adopted = record.adopt(sent.fingerprint);
-            let cleared = record.rest.clear(now);
+            let cleared = record.clear(sent.model, sent.at, now);
             if adopted || cleared { Edit::Write(cleared) } else { Edit::Keep(false) }
         });
         recovered |= own.unwrap_or_default();
@@ -85,7 +74,24 @@ pub fn succeeded(cx: &mut Cx<'_>, sent: &Sent<'_>, reported: &Reported) {
         cx.log(log::Level::Info, format!("key {}: ready again", key.name));
         cx.count("recoveries", &[("provider", sent.provider.name.as_str()), ("key", &key.name)]);
     }
-    provider_answers(cx, sent);
+    wake(cx, sent);
+}
+
+/// The provider has answered, and is neither overloaded nor failing.
+fn wake(cx: &mut Cx<'_>, sent: &Sent<'_>) {
+    let now = cx.now;
+    let woken = ledger::update(cx.shared, &sent.provider.slot, |record: &mut Record| {
+        let woken = record.rest.clear(sent.at, now);
+        if woken || record.failures > 0 {
+            record.failures = 0;
+            Edit::Write(woken)
+        } else {
+            Edit::Keep(false)
+        }
+    });
+    if woken.unwrap_or_default() {
+        cx.log(log::Level::Info, format!("provider {}: ready again", sent.provider.name));
+    }
 }
 
 /// An answer that is not good, or none at all.
@@ -110,22 +116,20 @@ pub fn learned(cx: &mut Cx<'_>, sent: &Sent<'_>, signal: &Signal, reported: &Rep
         Verdict::Overloaded => Reason::Overloaded,
     };
     let (slot, model) = match (reason, signal.scope) {
-        (_, Scope::Model) => (&sent.key.group_slot, Some(sent.model)),
+        (Reason::Overloaded, Scope::Model) => (&sent.key.group_slot, Some(sent.model)),
         (Reason::Overloaded, _) | (_, Scope::Provider) => (&sent.provider.slot, None),
+        (Reason::KeyRejected, Scope::Model) => (&sent.key.slot, Some(sent.model)),
         (Reason::KeyRejected, _) => (&sent.key.slot, None),
+        (_, Scope::Model) => (&sent.key.group_slot, Some(sent.model)),
         (_, Scope::Key) => (&sent.key.group_slot, None),
     };
-    if slot != &sent.provider.slot {
-        provider_answers(cx, sent);
-    }
     let (now, seed) = (cx.now, cx.random.clone());
     let adopts = slot == &sent.key.slot;
     let entered = ledger::update(cx.shared, slot, |record: &mut Record| {
         if adopts {
             record.adopt(sent.fingerprint);
         }
-        take_gauge(&mut record.requests, reported.requests.as_ref(), now);
-        take_gauge(&mut record.tokens, reported.tokens.as_ref(), now);
+        take_gauges(record, sent.provider, reported, now);
         let rest = match model {
             Some(model) => record.model_entry(model),
             None => &mut record.rest,
@@ -137,6 +141,9 @@ pub fn learned(cx: &mut Cx<'_>, sent: &Sent<'_>, signal: &Signal, reported: &Rep
     let Ok((news, until, hinted)) = entered else { return cx.lost(Err(ledger::Unwritten)) };
     if news {
         transition(cx, sent, reason, slot == &sent.provider.slot, model, until, hinted);
+    }
+    if reason != Reason::Overloaded {
+        wake(cx, sent);
     }
 }
 
@@ -166,7 +173,7 @@ pub fn rotated(cx: &mut Cx<'_>, headers: &Headers) {
     let runtime = cx.runtime;
     for key in runtime.keys.iter().filter(|key| key.secret.is_by_header()) {
         let record: Record = ledger::read(cx.shared, &key.slot);
-        if record.rest.reason.is_none() {
+        if record.rest.reason.is_none() && record.models.is_empty() {
             continue;
         }
         let Some(credentials) = upstream::credentials(headers, key) else { continue };
@@ -181,11 +188,6 @@ pub fn rotated(cx: &mut Cx<'_>, headers: &Headers) {
             cx.log(log::Level::Info, format!("key {}: a new secret, ready", key.name));
         }
     }
-}
-
-/// The attempt says nothing about the key: it broke off, or its client went away.
-pub fn found_nothing(cx: &Cx<'_>, sent: &Sent<'_>) {
-    keys::return_turns(cx.shared, sent.provider, sent.key, sent.claim);
 }
 
 /// Counts tokens as soon as they are known.
@@ -212,26 +214,8 @@ pub fn used(cx: &mut Cx<'_>, sent: &Sent<'_>, usage: &Usage) {
 }
 
 /// Gives reserved tokens back, or charges what was used beyond them.
-pub fn reconcile(cx: &Cx<'_>, sent: &Sent<'_>, reserved: u64, usage: &Usage) {
-    let real = usage.prompt.saturating_add(usage.completion);
-    keys::reconcile(cx.shared, sent.key, reserved, real, cx.now);
-}
-
-/// Whatever it says about the key, the provider itself is well.
-fn provider_answers(cx: &mut Cx<'_>, sent: &Sent<'_>) {
-    let now = cx.now;
-    let woken = ledger::update(cx.shared, &sent.provider.slot, |record: &mut Record| {
-        let woken = record.rest.clear(now);
-        if woken || record.failures > 0 {
-            record.failures = 0;
-            Edit::Write(woken)
-        } else {
-            Edit::Keep(false)
-        }
-    });
-    if woken.unwrap_or_default() {
-        cx.log(log::Level::Info, format!("provider {}: ready again", sent.provider.name));
-    }
+pub fn reconcile(cx: &Cx<'_>, sent: &Sent<'_>, claim: Claim, usage: &Usage) {
+    keys::reconcile(cx.shared, sent.key, claim, usage.total());
 }
 
 fn server_error(cx: &mut Cx<'_>, sent: &Sent<'_>) {
@@ -252,7 +236,6 @@ fn server_error(cx: &mut Cx<'_>, sent: &Sent<'_>) {
         Ok(None) => {}
         Err(unwritten) => cx.lost(Err(unwritten)),
     }
-    found_nothing(cx, sent);
 }
 
 fn cause(
@@ -290,7 +273,25 @@ fn back_off(base: Duration, max: Duration, level: u8, random: &mut Random) -> Du
     doubled.min(max).mul_f64(1.0 + 0.25 * random.unit()).min(max.max(base))
 }
 
-fn take_gauge(gauge: &mut Gauge, reported: Option<&Headroom>, now: UnixTime) -> bool {
+fn take_gauges(
+    record: &mut Record,
+    provider: &Provider,
+    reported: &Reported,
+    now: UnixTime,
+) -> bool {
+    let longest = provider.rest.max;
+    let requests = take_gauge(&mut record.requests, reported.requests.as_ref(), longest, now);
+    let tokens = take_gauge(&mut record.tokens, reported.tokens.as_ref(), longest, now);
+    requests || tokens
+}
+
+/// `longest`: a reset is capped like any other hint.
+fn take_gauge(
+    gauge: &mut Gauge,
+    reported: Option<&Headroom>,
+    longest: Duration,
+    now: UnixTime,
+) -> bool {
     let Some(reported) = reported.filter(|r| r.limit > 0) else { return false };
     let used = reported.limit.saturating_sub(reported.remaining).max(1);
     let taken = match reported.reset {
@@ -298,7 +299,7 @@ fn take_gauge(gauge: &mut Gauge, reported: Option<&Headroom>, now: UnixTime) -> 
             remaining: reported.remaining,
             limit: reported.limit,
             at: now,
-            reset: now.after(reset),
+            reset: now.after(reset.min(longest)),
             unit: if reported.refills {
                 u64::try_from(reset.as_nanos()).unwrap_or(u64::MAX) / used
             } else {
@@ -341,4 +342,58 @@ fn transition(
     let labels =
         [("provider", sent.provider.name.as_str()), ("key", &sent.key.name), ("reason", reason)];
     cx.count("rests", &labels);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T: UnixTime = UnixTime(1_800_000_000_000);
+
+    #[test]
+    fn back_off_doubles_within_its_bounds() {
+        let seconds = Duration::from_secs;
+        for (level, least, most) in
+            [(0, 30, 38), (1, 60, 75), (5, 960, 1_200), (7, 3_600, 3_600), (255, 3_600, 3_600)]
+        {
+            for seed in 0..50 {
+                let wait = back_off(seconds(30), seconds(3_600), level, &mut Random::new(seed));
+                assert!((seconds(least)..=seconds(most)).contains(&wait), "{level}: {wait:?}");
+            }
+        }
+        // A base above the bound is what the operator wants.
+        let wait = back_off(seconds(90), seconds(60), 3, &mut Random::new(1));
+        assert!((seconds(60)..=seconds(90)).contains(&wait), "{wait:?}");
+    }
+
+    #[test]
+    fn a_report_becomes_a_gauge() {
+        let seconds = Duration::from_secs;
+        let headroom = |remaining, limit, reset: Option<u64>, refills| Headroom {
+            remaining,
+            limit,
+            reset: reset.map(seconds),
+            refills,
+        };
+        let longest = seconds(3_600);
+        for (reported, remaining, reset, unit) in [
+            (headroom(5, 10, Some(60), false), 5, 60, 0),
+            (headroom(0, 10, Some(86_400), false), 0, 3_600, 0),
+            // Three of ten are gone and back in 60 s.
+            (headroom(7, 10, Some(60), true), 7, 60, 20_000_000_000),
+            (headroom(10, 10, Some(0), true), 10, 0, 0),
+            // Nobody could say when an empty one is back: one is always left.
+            (headroom(0, 10, None, false), 1, 60, 0),
+        ] {
+            let mut gauge = Gauge::default();
+            assert!(take_gauge(&mut gauge, Some(&reported), longest, T));
+            let expected =
+                Gauge { remaining, limit: 10, at: T, reset: T.after(seconds(reset)), unit };
+            assert_eq!(gauge, expected);
+            assert!(!take_gauge(&mut gauge, Some(&reported), longest, T), "no news");
+            assert!(!take_gauge(&mut gauge, None, longest, T));
+        }
+        let none = headroom(0, 0, Some(1), false);
+        assert!(!take_gauge(&mut Gauge::default(), Some(&none), longest, T));
+    }
 }

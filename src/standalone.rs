@@ -15,7 +15,6 @@ use crate::gateway::{ANSWERED_HEADER, CLUSTER_HEADER};
 use crate::headers::Headers;
 use crate::intake::{self, Pending};
 use crate::keys::{self, Want};
-use crate::plan::Plan;
 use crate::reply::{Refusal, Reply};
 use crate::routing;
 use crate::runtime::{Mode, Provider, ProviderIndex, Runtime, Secret};
@@ -45,9 +44,9 @@ enum State {
     #[default]
     Start,
     /// Headers are held, and kept here to be changed when the body is known.
-    AwaitingBody(Pending, Headers, Option<ProviderIndex>),
+    AwaitingBody(Box<Pending>, Headers, Option<ProviderIndex>),
     /// Headers are gone with a key; the body still needs to be read and patched.
-    Ahead(Pending, Ahead),
+    Ahead(Box<Pending>, Ahead),
     Sent(Box<Trip>),
     Done,
 }
@@ -58,6 +57,17 @@ struct Ahead {
     provider: ProviderIndex,
     claim: keys::Claim,
     headers: Headers,
+}
+
+impl Ahead {
+    /// Nothing is sent after all.
+    fn release(&self, cx: &Cx<'_>) {
+        let runtime = cx.runtime;
+        let provider = runtime.providers.get(self.provider);
+        if let (Some(provider), Some(key)) = (provider, runtime.keys.get(self.claim.key)) {
+            keys::release(cx.shared, provider, key, "", self.claim);
+        }
+    }
 }
 
 impl Standalone {
@@ -78,7 +88,7 @@ impl Standalone {
         let provider = pinned(runtime, host);
         match runtime.mode {
             Mode::Body => {
-                self.state = State::AwaitingBody(pending, headers.clone(), provider);
+                self.state = State::AwaitingBody(Box::new(pending), headers.clone(), provider);
                 Flow::Pause
             }
             Mode::Headers => self.go_ahead(cx, pending, headers, provider),
@@ -129,7 +139,13 @@ impl Standalone {
             return Flow::Continue;
         }
         // The status cannot change once the headers are gone, and the body cannot be waited for.
-        let signal = trip.classify(cx, &[]);
+        let signal = trip.classify_head(cx);
+        if trip.status == 403 {
+            // Nor can it be judged: a key is not refused for what may be the client's fault.
+            trip.pass(cx);
+            cx.remove_header(ANSWERED_HEADER);
+            return Flow::Continue;
+        }
         trip.failed(cx, &signal);
         trip.give_back(cx);
         match trip.refusal(cx, &signal, b"?") {
@@ -167,7 +183,7 @@ impl Standalone {
                 cx.remove_header(ANSWERED_HEADER);
                 Flow::Continue
             }
-            Progress::Refused(signal, error) => self.refused(cx, &signal, &error, end_of_stream),
+            Progress::Refused(signal, error) => self.refused(cx, &signal, &error),
         }
     }
 
@@ -176,13 +192,16 @@ impl Standalone {
         matches!(&self.state, State::Sent(trip) if trip.holds())
     }
 
+    /// Whether [`Self::on_done`] has anything left to do.
+    pub fn is_open(&self) -> bool {
+        self.wants_response_body() || matches!(self.state, State::Ahead(..))
+    }
+
     /// The request is over, however it ended.
     pub fn on_done(&mut self, cx: &mut Cx<'_>, client_gone: bool) {
         match &mut self.state {
             State::Sent(trip) => trip.done(cx, client_gone),
-            State::Ahead(_, ahead) => {
-                ahead.release(cx);
-            }
+            State::Ahead(_, ahead) => ahead.release(cx),
             State::Start | State::AwaitingBody(..) | State::Done => {}
         }
         self.state = State::Done;
@@ -200,7 +219,8 @@ impl Standalone {
             Ok(plan) => plan,
             Err(reply) => return self.answer(cx, reply),
         };
-        if !plan.pin(cx.runtime, provider) {
+        plan.only = provider;
+        if plan.open_targets(cx.runtime).next().is_none() {
             return self.answer(cx, intake::no_model(&plan.model).openai());
         }
         intake::count_request(cx, &plan);
@@ -217,7 +237,6 @@ impl Standalone {
             };
             // After `Trip::start`, which strips it.
             cx.effects.push(Effect::SetHeader(CLUSTER_HEADER.into(), cluster.into_bytes()));
-            cx.effects.push(Effect::ClearRouteCache);
             return self.patch(cx, trip, body, true);
         }
         self.answer(cx, Refusal::server(500, "internal_error", "The model has no target.").openai())
@@ -252,27 +271,30 @@ impl Standalone {
                 return self.answer(cx, refusal.openai());
             }
         };
+        let ahead = Ahead { provider: index, claim, headers: headers.clone() };
         let credentials =
             runtime.keys.get(claim.key).and_then(|key| upstream::credentials(headers, key));
         let Some(credentials) = credentials else {
-            keys::release(cx.shared, runtime, provider, claim, cx.now);
+            ahead.release(cx);
             let message = "Envoy did not supply the secret of a key.";
             return self.answer(cx, Refusal::server(503, "no_usable_key", message).openai());
         };
         upstream::address(cx, headers, provider, pending.endpoint, &credentials);
         // Nobody knows yet how long the patched body will be.
         cx.remove_header("content-length");
-        let ahead = Ahead { provider: index, claim, headers: headers.clone() };
-        self.state = State::Ahead(pending, ahead);
+        self.state = State::Ahead(Box::new(pending), ahead);
         Flow::Continue
     }
 
     /// The body of a request whose headers are gone.
     fn catch_up(&mut self, cx: &mut Cx<'_>, pending: &Pending, ahead: &Ahead, body: &[u8]) -> Flow {
         let plan = intake::body(cx, pending, body).and_then(|mut plan| {
-            let open = plan.pin(cx.runtime, Some(ahead.provider));
-            let target = plan.targets(cx.runtime).next().filter(|_| open);
-            plan.target = target.ok_or_else(|| intake::no_model(&plan.model).openai())?;
+            plan.only = Some(ahead.provider);
+            let target = plan
+                .open_targets(cx.runtime)
+                .next()
+                .ok_or_else(|| intake::no_model(&plan.model).openai())?;
+            plan.target = target;
             Ok(plan)
         });
         let mut plan = match plan {
@@ -308,13 +330,7 @@ impl Standalone {
         Flow::Continue
     }
 
-    fn refused(
-        &mut self,
-        cx: &mut Cx<'_>,
-        signal: &Signal,
-        error: &[u8],
-        end_of_stream: bool,
-    ) -> Flow {
+    fn refused(&mut self, cx: &mut Cx<'_>, signal: &Signal, error: &[u8]) -> Flow {
         let State::Sent(trip) = &mut self.state else { return Flow::Continue };
         if let Some(reply) = &self.refusal {
             // Judged by its headers before; the body may know more, such as a quota that is used up.
@@ -324,12 +340,10 @@ impl Standalone {
             return Flow::Continue;
         }
         trip.close();
+        trip.learned(cx, signal);
         if cx.runtime.mode == Mode::Headers {
-            let _ = end_of_stream;
             return Flow::Continue;
         }
-        trip.failed(cx, signal);
-        trip.give_back(cx);
         let refusal = match signal.verdict {
             Verdict::Success | Verdict::ClientFault => None,
             _ => trip.refusal(cx, signal, error),
@@ -348,30 +362,6 @@ impl Standalone {
         intake::refuse(cx, reply);
         self.state = State::Done;
         Flow::Pause
-    }
-}
-
-impl Ahead {
-    /// Nothing came of it.
-    fn release(&self, cx: &Cx<'_>) {
-        if let Some(provider) = cx.runtime.providers.get(self.provider) {
-            keys::release(cx.shared, cx.runtime, provider, self.claim, cx.now);
-        }
-    }
-}
-
-impl Plan {
-    /// Leaves only targets at `provider`, where the route leads nowhere else; whether any is left.
-    fn pin(&mut self, runtime: &Runtime, provider: Option<ProviderIndex>) -> bool {
-        let targets = runtime.models.find(&self.model).map_or(&[][..], |model| &model.targets);
-        for (index, target) in (0_u32..).zip(targets) {
-            if provider.is_some_and(|provider| target.provider != provider)
-                && !self.barred.contains(&index)
-            {
-                self.barred.push(index);
-            }
-        }
-        self.barred.len() < targets.len()
     }
 }
 

@@ -126,7 +126,8 @@ pub fn key_state(
     if now >= key.valid.until {
         return ("expired", None, None, headroom);
     }
-    let resting = [own.rest, group.rest].into_iter().find(|rest| rest.reason.is_some());
+    let resting = [own.rest, group.rest].into_iter().filter(|rest| rest.reason.is_some());
+    let resting = resting.max_by_key(|rest| rest.until);
     if let Some(rest) = resting {
         let (state, reason, until) = of_rest(&rest, now);
         return (state, reason, until, headroom);
@@ -155,9 +156,8 @@ fn of_rest(rest: &Rest, now: UnixTime) -> (&'static str, Option<&'static str>, O
 
 fn of_provider<'a>(cx: &Cx<'_>, provider: &'a Provider) -> ProviderStatus<'a> {
     let record: Record = ledger::read(cx.shared, &provider.slot);
-    let window = provider.maintenance.iter().find(|window| window.contains(cx.now));
-    let (state, reason, until) = match window {
-        Some(window) => ("maintenance", None, Some(window.until)),
+    let (state, reason, until) = match provider.maintained_until(cx.now) {
+        Some(until) => ("maintenance", None, Some(until)),
         None => of_rest(&record.rest, cx.now),
     };
     ProviderStatus {
@@ -171,8 +171,10 @@ fn of_provider<'a>(cx: &Cx<'_>, provider: &'a Provider) -> ProviderStatus<'a> {
 
 fn of_key<'a>(cx: &Cx<'_>, key: &'a Key) -> KeyStatus<'a> {
     let (state, reason, until, headroom) = key_state(cx, key);
-    let group: Record = ledger::read(cx.shared, &key.group_slot);
-    let models = group.models.into_iter().map(|entry| {
+    let mut slots = vec![&key.slot, &key.group_slot];
+    slots.dedup();
+    let records = slots.into_iter().map(|slot| ledger::read::<Record>(cx.shared, slot));
+    let models = records.flat_map(|record| record.models).map(|entry| {
         let (state, reason, until) = of_rest(&entry.rest, cx.now);
         ModelRestStatus { model: entry.model, state, reason, until: until.map(UnixTime::rfc3339) }
     });

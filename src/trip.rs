@@ -14,7 +14,7 @@ use crate::observe::Outcome;
 use crate::plan::{FILTER_STATE, Plan};
 use crate::reply::Refusal;
 use crate::routing;
-use crate::runtime::{Key, Runtime};
+use crate::runtime::{Key, KeyIndex, Runtime};
 use crate::settle::{self, Sent};
 use crate::signal::{self, Scope, Signal, Verdict};
 use crate::time::UnixTime;
@@ -35,6 +35,8 @@ pub struct Trip {
     /// As the provider sent them, until it is decided what becomes of the answer.
     pub headers: Headers,
     meter: Meter,
+    /// What the records were told of an answer that is no success.
+    judged: Option<Signal>,
     phase: Phase,
 }
 
@@ -69,11 +71,17 @@ impl Trip {
         settle::rotated(cx, headers);
         // A key whose secret Envoy did not supply cannot be sent; another one may.
         let credentials = loop {
-            let Some(key) = plan.claimed_key(runtime) else { return Err(reconfigured()) };
-            if let Some(credentials) = upstream::credentials(headers, key) {
-                break credentials;
+            if plan.resolve(runtime).is_none() {
+                return Err(reconfigured());
             }
-            settle::missing_secret(cx, key);
+            // A reload may have taken the claimed key away, too.
+            if let Some((_, key)) = plan.claimed_key(runtime) {
+                if let Some(credentials) = upstream::credentials(headers, key) {
+                    break credentials;
+                }
+                routing::release(cx, &mut plan);
+                settle::missing_secret(cx, key);
+            }
             if let Err(shortage) = routing::claim(cx, &mut plan) {
                 return Err(routing::refusal(cx, &plan, &shortage));
             }
@@ -87,7 +95,7 @@ impl Trip {
 
     /// Like [`Self::start`] for a request whose headers are gone with that key.
     pub fn resume(cx: &mut Cx<'_>, headers: &Headers, plan: Plan) -> Result<Self, Refusal> {
-        let Some(key) = plan.claimed_key(cx.runtime) else { return Err(reconfigured()) };
+        let Some((_, key)) = plan.claimed_key(cx.runtime) else { return Err(reconfigured()) };
         let fingerprint = upstream::credentials(headers, key).map_or(0, |c| c.fingerprint);
         Self::with_key(cx, fingerprint, plan)
     }
@@ -110,6 +118,7 @@ impl Trip {
             status: 0,
             headers: Headers::default(),
             meter: Meter::default(),
+            judged: None,
             phase: Phase::Waiting,
             plan,
         };
@@ -210,7 +219,16 @@ impl Trip {
     }
 
     /// What is known from status and headers alone.
-    pub fn classify(&self, cx: &Cx<'_>, body: &[u8]) -> Signal {
+    pub fn classify_head(&self, cx: &Cx<'_>) -> Signal {
+        let signal = self.classify(cx, &[]);
+        // Of a 403 only the body tells whether it is the key's fault or the client's.
+        if self.status == 403 && signal.verdict == Verdict::KeyRejected {
+            return server_error();
+        }
+        signal
+    }
+
+    fn classify(&self, cx: &Cx<'_>, body: &[u8]) -> Signal {
         let Some(target) = self.plan.resolve(cx.runtime) else { return server_error() };
         if (300..400).contains(&self.status) {
             return server_error();
@@ -225,36 +243,57 @@ impl Trip {
     }
 
     /// An answer that is none, or no answer.
-    pub fn failed(&self, cx: &mut Cx<'_>, signal: &Signal) {
+    pub fn failed(&mut self, cx: &mut Cx<'_>, signal: &Signal) {
+        self.judged = Some(*signal);
         self.with_sent(cx.runtime, |sent| settle::failed(cx, sent, signal, &self.reported));
+        self.end_turn(cx);
     }
 
-    /// The body of a failed answer, whose headers were judged before, says more.
-    pub fn learned(&self, cx: &mut Cx<'_>, signal: &Signal) {
-        self.with_sent(cx.runtime, |sent| settle::learned(cx, sent, signal, &self.reported));
+    /// The body of a failed answer. Where the headers were judged before, it may say more.
+    pub fn learned(&mut self, cx: &mut Cx<'_>, signal: &Signal) {
+        match self.judged {
+            None => {
+                self.failed(cx, signal);
+                self.give_back(cx);
+            }
+            Some(judged) if judged == *signal => {}
+            Some(judged) => {
+                let reported = &self.reported;
+                self.with_sent(cx.runtime, |sent| match judged.verdict {
+                    // It was not counted as a failure yet.
+                    Verdict::ClientFault => settle::failed(cx, sent, signal, reported),
+                    _ => settle::learned(cx, sent, signal, reported),
+                });
+            }
+        }
     }
 
     /// Nothing was used of what was reserved.
     pub fn give_back(&self, cx: &Cx<'_>) {
-        let reserved = self.reserved();
-        self.with_sent(cx.runtime, |sent| {
-            settle::reconcile(cx, sent, reserved, &Usage::default());
-        });
+        self.reconcile(cx, &Usage::default());
     }
 
     /// The attempt is over, however it ended. `client_gone`: the client went away first.
     pub fn done(&mut self, cx: &mut Cx<'_>, client_gone: bool) {
         match &self.phase {
             Phase::Over => {}
+            Phase::ErrorBody if self.judged.is_some() => {}
+            Phase::ErrorBody => {
+                let signal = self.classify_head(cx);
+                self.failed(cx, &signal);
+                self.give_back(cx);
+            }
             Phase::Waiting if client_gone => {
                 self.give_back(cx);
-                self.with_sent(cx.runtime, |sent| settle::found_nothing(cx, sent));
+                self.end_turn(cx);
             }
-            Phase::Answer(_) | Phase::ErrorBody if client_gone => {
+            Phase::Answer(answer) if client_gone => {
+                if answer.is_held() {
+                    self.end_turn(cx);
+                }
                 self.settle_tokens(cx);
-                self.with_sent(cx.runtime, |sent| settle::found_nothing(cx, sent));
             }
-            Phase::Waiting | Phase::ErrorBody => {
+            Phase::Waiting => {
                 self.failed(cx, &server_error());
                 self.give_back(cx);
             }
@@ -313,7 +352,7 @@ impl Trip {
 
     fn with_sent<R>(&self, runtime: &Runtime, then: impl FnOnce(&Sent<'_>) -> R) -> Option<R> {
         let target = self.plan.resolve(runtime)?;
-        let (claim, key) = self.plan.claim.zip(self.plan.claimed_key(runtime))?;
+        let (_, key) = self.plan.claimed_key(runtime)?;
         Some(then(&Sent {
             provider: target.provider,
             key,
@@ -321,12 +360,22 @@ impl Trip {
             model_slot: &target.model.usage_slot,
             at: self.sent_at,
             fingerprint: self.fingerprint,
-            claim,
         }))
     }
 
-    fn reserved(&self) -> u64 {
-        self.plan.claim.map_or(0, |claim| claim.tokens)
+    fn reconcile(&self, cx: &Cx<'_>, usage: &Usage) {
+        if let Some(claim) = self.plan.claim {
+            self.with_sent(cx.runtime, |sent| settle::reconcile(cx, sent, claim, usage));
+        }
+    }
+
+    /// The turn of whatever had just come back, where the answer did not decide on it.
+    fn end_turn(&self, cx: &Cx<'_>) {
+        if self.plan.claim.is_some_and(|claim| claim.probe) {
+            self.with_sent(cx.runtime, |sent| {
+                keys::end_turn(cx.shared, sent.provider, sent.key, sent.model);
+            });
+        }
     }
 
     fn classify_event(&self, cx: &Cx<'_>, error: &[u8]) -> Signal {
@@ -348,9 +397,9 @@ impl Trip {
 
     /// Replaces the reservation by what was used; without any report the reservation stands.
     fn settle_tokens(&self, cx: &Cx<'_>) {
-        let (reserved, total) = (self.reserved(), self.meter.total());
+        let total = self.meter.total();
         if total != Usage::default() {
-            self.with_sent(cx.runtime, |sent| settle::reconcile(cx, sent, reserved, &total));
+            self.reconcile(cx, &total);
         }
     }
 
@@ -366,11 +415,11 @@ impl Trip {
 
 impl Plan {
     /// The key that was claimed for this attempt, wherever a reload has put it.
-    pub fn claimed_key<'a>(&self, runtime: &'a Runtime) -> Option<&'a Key> {
+    pub fn claimed_key<'a>(&self, runtime: &'a Runtime) -> Option<(KeyIndex, &'a Key)> {
         let (claim, wanted) = (self.claim?, self.tried.last()?);
         let matches = |key: &&Key| keys::key_hash(key) == *wanted;
-        let at_index = runtime.keys.get(claim.key).filter(matches);
-        at_index.or_else(|| runtime.keys.iter().find(matches))
+        let at_index = runtime.keys.get(claim.key).filter(matches).map(|key| (claim.key, key));
+        at_index.or_else(|| runtime.keys.iter().enumerate().find(|(_, key)| matches(key)))
     }
 }
 

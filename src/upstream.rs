@@ -95,3 +95,126 @@ pub fn clean_answer(cx: &mut Cx<'_>, headers: &Headers) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::effect::Effect;
+    use crate::ledger::memory::Memory;
+    use crate::runtime::{Runtime, load};
+    use crate::time::UnixTime;
+    use serde_json::json;
+
+    fn runtime(kind: &str) -> Runtime {
+        let keys = json!([
+            {"id": "a", "secret": {"inline": "sk-a"}},
+            {"id": "b", "secret": {"header": "x-keyward-secret-b"}},
+        ]);
+        let document = json!({
+            "providers": [{"name": "p", "kind": kind, "host": "p.test", "base_path": "/base", "keys": keys}],
+            "models": [{"name": "m", "targets": [{"provider": "p"}]}],
+        });
+        load(document.to_string().as_bytes(), &|_| None).unwrap()
+    }
+
+    /// What is left of `fields` after `change`.
+    fn changed(
+        runtime: &Runtime,
+        fields: &[(&str, &str)],
+        change: impl FnOnce(&mut Cx<'_>, &Headers),
+    ) -> Vec<(String, String)> {
+        let memory = Memory::default();
+        let mut cx = Cx::new(runtime, &memory, None, UnixTime(1), 1);
+        change(&mut cx, &fields.iter().copied().collect());
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let mut left: Vec<_> = fields.iter().map(owned).collect();
+        for effect in cx.effects {
+            match effect {
+                Effect::SetHeader(name, value) => {
+                    left.retain(|(known, _)| *known != name);
+                    left.push((name.into_owned(), String::from_utf8(value).unwrap()));
+                }
+                Effect::RemoveHeader(name) => left.retain(|(known, _)| *known != name),
+                other => panic!("{other:?}"),
+            }
+        }
+        left
+    }
+
+    #[test]
+    fn an_attempt_takes_nothing_from_the_one_before() {
+        let left_behind = [
+            (":path", "/other/v1/chat/completions?key=1"),
+            (":authority", "other.test"),
+            ("authorization", "Bearer sk-other"),
+            ("api-key", "sk-other"),
+            ("x-api-key", "sk-other"),
+            ("x-goog-api-key", "sk-other"),
+            ("proxy-authorization", "Basic x"),
+            ("cookie", "a=b"),
+            ("accept-encoding", "gzip"),
+            ("x-envoy-original-url", "http://gateway.test/"),
+            ("x-keyward-cluster", "other"),
+            ("x-keyward-state", "00.00"),
+            ("x-keyward-secret-b", "sk-b"),
+            ("user-agent", "kept"),
+        ];
+        for (kind, name, value) in
+            [("openai", "authorization", "Bearer sk-a"), ("azure", "api-key", "sk-a")]
+        {
+            let runtime = runtime(kind);
+            let left = changed(&runtime, &left_behind, |cx, headers| {
+                let secret = credentials(headers, &runtime.keys[0]).unwrap();
+                let provider = &runtime.providers[0];
+                address(cx, headers, provider, Endpoint::ChatCompletions, &secret);
+            });
+            let mut expected = [
+                (":path", "/base/chat/completions"),
+                (":authority", "p.test"),
+                (name, value),
+                ("user-agent", "kept"),
+            ]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .to_vec();
+            expected.sort();
+            let mut left = left;
+            left.sort();
+            assert_eq!(left, expected, "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_secret_by_header_is_there_or_not() {
+        let runtime = runtime("openai");
+        for (value, expected) in
+            [(Some(" sk-b\n"), Some(&b"sk-b"[..])), (Some("  "), None), (None, None)]
+        {
+            let headers: Headers = value.map(|v| ("x-keyward-secret-b", v)).into_iter().collect();
+            let found = credentials(&headers, &runtime.keys[1]);
+            assert_eq!(found.map(|c| c.value), expected);
+            assert!(found.is_none_or(|c| c.fingerprint == fingerprint(b"sk-b")));
+        }
+    }
+
+    #[test]
+    fn a_client_does_not_hear_of_the_account() {
+        let runtime = runtime("openai");
+        let answer = [
+            ("content-type", "application/json"),
+            ("x-request-id", "1"),
+            ("retry-after", "1"),
+            ("retry-after-ms", "0"),
+            ("x-should-retry", "true"),
+            ("ratelimit", "r"),
+            ("ratelimit-remaining", "1"),
+            ("x-ratelimit-limit-tokens", "1"),
+            ("anthropic-ratelimit-requests-reset", "1"),
+            ("openai-organization", "org"),
+            ("set-cookie", "a=b"),
+            ("x-keyward-answered", "1"),
+        ];
+        let left = changed(&runtime, &answer, clean_answer);
+        let names: Vec<_> = left.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["content-type", "x-request-id"]);
+    }
+}

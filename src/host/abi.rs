@@ -3,9 +3,9 @@
 
 #![expect(unsafe_code, reason = "host functions are foreign, and hand over memory by pointer")]
 
-use core::ptr::{null, null_mut};
+use core::ptr::null_mut;
 
-use crate::headers::Headers;
+use crate::headers::{Field, Headers};
 use crate::ledger::{ABSENT, SetError, SharedData};
 use crate::time::UnixTime;
 
@@ -83,14 +83,6 @@ mod ffi {
             grpc_status: i32,
         ) -> u32;
         pub(super) fn proxy_set_effective_context(context: u32) -> u32;
-        pub(super) fn proxy_call_foreign_function(
-            name: *const u8,
-            name_size: usize,
-            arguments: *const u8,
-            arguments_size: usize,
-            results: *mut *mut u8,
-            results_size: *mut usize,
-        ) -> u32;
         pub(super) fn proxy_define_metric(
             kind: u32,
             name: *const u8,
@@ -177,7 +169,7 @@ pub(super) fn headers(message: Message) -> Headers {
     let bytes = returned(|data, size| unsafe {
         ffi::proxy_get_header_map_pairs(message.headers(), data, size)
     });
-    bytes.and_then(|bytes| decode_pairs(&bytes)).unwrap_or_default()
+    bytes.and_then(decode_pairs).unwrap_or_default()
 }
 
 pub(super) fn set_header(message: Message, name: &str, value: &[u8]) -> bool {
@@ -225,22 +217,6 @@ pub(super) fn resume_response() {
 pub(super) fn set_effective_context(context: u32) -> bool {
     // SAFETY: plain values.
     unsafe { ffi::proxy_set_effective_context(context) == OK }
-}
-
-pub(super) fn clear_route_cache() {
-    const NAME: &str = "clear_route_cache";
-    let (mut results, mut size) = (null_mut(), 0);
-    // SAFETY: the function takes nothing and returns nothing.
-    unsafe {
-        ffi::proxy_call_foreign_function(
-            NAME.as_ptr(),
-            NAME.len(),
-            null(),
-            0,
-            &raw mut results,
-            &raw mut size,
-        )
-    };
 }
 
 pub(super) fn send_local_response(
@@ -342,22 +318,25 @@ fn returned(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Option<Vec<u8
 }
 
 /// `count`, then the sizes of all names and values, then each followed by a zero byte.
-fn decode_pairs(bytes: &[u8]) -> Option<Headers> {
-    let (count, mut sizes) = take_u32(bytes)?;
-    let mut rest = sizes.get(count.checked_mul(8)?..)?;
-    let mut text = |size: usize| {
-        let (text, after) = rest.split_at_checked(size)?;
-        rest = after.get(1..)?;
-        Some(text.to_vec())
+fn decode_pairs(bytes: Vec<u8>) -> Option<Headers> {
+    let (count, mut sizes) = take_u32(&bytes)?;
+    let mut at = count.checked_mul(8)?.checked_add(4)?;
+    // Before anything is allocated by `count`.
+    bytes.get(at..)?;
+    let mut part = |size: usize| {
+        let part = at..at.checked_add(size)?;
+        at = part.end.checked_add(1)?;
+        Some(part)
     };
     let mut fields = Vec::with_capacity(count);
     for _ in 0..count {
         let (name, after) = take_u32(sizes)?;
         let (value, after) = take_u32(after)?;
         sizes = after;
-        fields.push((text(name)?, text(value)?));
+        fields.push(Field { name: part(name)?, value: part(value)? });
     }
-    Some(Headers::from(fields))
+    bytes.get(..at)?;
+    Some(Headers::new(bytes, fields))
 }
 
 fn take_u32(bytes: &[u8]) -> Option<(usize, &[u8])> {

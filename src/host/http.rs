@@ -88,7 +88,6 @@ impl Http {
             Effect::SetFilterState(name, value) => {
                 abi::set_property(name, &value);
             }
-            Effect::ClearRouteCache => abi::clear_route_cache(),
             Effect::ResumeResponse => abi::resume_response(),
             Effect::Reply(reply) => {
                 let headers: Vec<_> =
@@ -96,7 +95,7 @@ impl Http {
                 let details = format!("keyward_{}", reply.code);
                 abi::send_local_response(reply.status, &details, &headers, &reply.body);
             }
-            Effect::Count(metric) => plugin.metrics.count(&metric),
+            Effect::Count(counter, by) => plugin.metrics.count(&counter, by),
             Effect::Log(level, text) => abi::log(level, &format!("keyward: {text}")),
             Effect::Wait(until) => {
                 self.waiting.set(true);
@@ -109,21 +108,24 @@ impl Http {
 impl Context for Http {
     fn on_done(&mut self) -> bool {
         self.waiting.set(false);
-        let Some(plugin) = self.plugin.clone() else { return true };
-        let gone = || {
-            abi::property(&["response", "flags"])
-                .and_then(|flags| flags.try_into().ok().map(u64::from_le_bytes))
-                .is_some_and(|flags| flags & CLIENT_GONE != 0)
+        let open = match &self.exchange {
+            Exchange::Gateway(_) => false,
+            Exchange::Attempt(attempt) => attempt.is_open(),
+            Exchange::Standalone(standalone) => standalone.is_open(),
         };
+        let Some(plugin) = self.plugin.clone().filter(|_| open) else { return true };
+        let gone = abi::property(&["response", "flags"])
+            .and_then(|flags| flags.try_into().ok().map(u64::from_le_bytes))
+            .is_some_and(|flags| flags & CLIENT_GONE != 0);
         let mut cx = plugin.cx();
         match &mut self.exchange {
             Exchange::Gateway(_) => {}
-            Exchange::Attempt(attempt) => attempt.on_done(&mut cx, gone()),
-            Exchange::Standalone(standalone) => standalone.on_done(&mut cx, gone()),
+            Exchange::Attempt(attempt) => attempt.on_done(&mut cx, gone),
+            Exchange::Standalone(standalone) => standalone.on_done(&mut cx, gone),
         }
         // The messages are gone: only counts and logs are left to carry out.
         for effect in cx.effects {
-            if matches!(effect, Effect::Count(_) | Effect::Log(..)) {
+            if matches!(effect, Effect::Count(..) | Effect::Log(..)) {
                 self.apply(&plugin, Message::Response, 0, effect);
             }
         }

@@ -11,6 +11,7 @@ use super::http::{Http, Stage};
 use super::telemetry::Metrics;
 use crate::effect::Cx;
 use crate::plan::ProcessKey;
+use crate::random::Random;
 use crate::runtime::Runtime;
 use crate::time::UnixTime;
 
@@ -19,6 +20,8 @@ pub(super) struct Plugin {
     runtime: Runtime,
     process_key: Option<ProcessKey>,
     pub(super) metrics: Metrics,
+    /// Seeds for callbacks: the host is asked once, because that costs more than most callbacks.
+    seeds: RefCell<Random>,
     waiting: RefCell<Vec<Waiting>>,
 }
 
@@ -36,16 +39,8 @@ const WAIT_PERIOD_MS: u32 = 50;
 
 impl Plugin {
     pub(super) fn cx(&self) -> Cx<'_> {
-        let mut seed = [0; 8];
-        // Without randomness there is no jitter, and nothing else is lost.
-        let _ = getrandom::fill(&mut seed);
-        Cx::new(
-            &self.runtime,
-            &HostSharedData,
-            self.process_key.as_ref(),
-            abi::now(),
-            u64::from_le_bytes(seed),
-        )
+        let seed = self.seeds.borrow_mut().next_u64();
+        Cx::new(&self.runtime, &HostSharedData, self.process_key.as_ref(), abi::now(), seed)
     }
 
     /// Resumes the request of `context` at that time. The flag is cleared then.
@@ -116,10 +111,14 @@ impl Root {
                 "keyward: no randomness from the host: requests cannot move between providers";
             abi::log(log::Level::Error, message);
         }
+        let mut seed = [0; 8];
+        // Without randomness there is no jitter, and nothing else is lost.
+        let _ = getrandom::fill(&mut seed);
         self.plugin = Some(Rc::new(Plugin {
             runtime,
             process_key,
             metrics: Metrics::default(),
+            seeds: RefCell::new(Random::new(u64::from_le_bytes(seed))),
             waiting: RefCell::default(),
         }));
         abi::set_tick_period(GAUGE_PERIOD_MS);

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 use super::abi;
-use crate::effect::{Cx, Metric};
+use crate::effect::Cx;
 use crate::status;
 
 /// Ids of the metrics that this plugin has defined in this VM. Labels are bounded by the configuration,
@@ -14,16 +14,9 @@ use crate::status;
 pub(super) struct Metrics(RefCell<HashMap<String, u32>>);
 
 impl Metrics {
-    pub(super) fn count(&self, metric: &Metric) {
-        let mut name = format!("keyward.{}", metric.name);
-        for (label, value) in &metric.labels {
-            name.push(';');
-            name.push_str(label);
-            name.push('=');
-            name.push_str(value);
-        }
-        if let Some(id) = self.id(false, name) {
-            abi::increment_metric(id, metric.by);
+    pub(super) fn count(&self, counter: &str, by: u64) {
+        if let Some(id) = self.id(false, counter) {
+            abi::increment_metric(id, by);
         }
     }
 
@@ -35,26 +28,26 @@ impl Metrics {
             if let Some((_, count)) = by_state.iter_mut().find(|(name, _)| *name == state) {
                 *count += 1;
             }
-            self.set(format!("keyward.key_ready;key={}", key.name), u64::from(state == "ready"));
+            self.set(&format!("key_ready;key={}", key.name), u64::from(state == "ready"));
         }
         for (state, count) in by_state {
-            self.set(format!("keyward.keys;state={state}"), count);
+            self.set(&format!("keys;state={state}"), count);
         }
     }
 
-    fn set(&self, name: String, value: u64) {
-        if let Some(id) = self.id(true, name) {
+    fn set(&self, gauge: &str, value: u64) {
+        if let Some(id) = self.id(true, gauge) {
             abi::record_metric(id, value);
         }
     }
 
-    fn id(&self, gauge: bool, name: String) -> Option<u32> {
+    fn id(&self, gauge: bool, name: &str) -> Option<u32> {
         let mut ids = self.0.borrow_mut();
-        if let Some(id) = ids.get(&name) {
+        if let Some(id) = ids.get(name) {
             return Some(*id);
         }
-        let id = abi::define_metric(gauge, &name)?;
-        ids.insert(name, id);
+        let id = abi::define_metric(gauge, &format!("keyward.{name}"))?;
+        ids.insert(name.to_owned(), id);
         Some(id)
     }
 }

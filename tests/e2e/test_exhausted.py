@@ -85,6 +85,17 @@ def test_an_overloaded_provider_alone_gives_a_hint(start, status):
     assert 1 <= int(answers[1].headers["retry-after"]) <= 60
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["chat", "stream"])
+def test_a_provider_that_is_back_soon_is_waited_for_where_there_is_no_other(start, stream):
+    gateway = start({"openai": ["a"]})
+    gateway.on("openai/a", replies.error(503, "server_error", "server_is_overloaded", headers=[("retry-after", "1")]))
+    answer = gateway.chat(stream=stream)
+    assert answer.status == 200, answer
+    first, second = gateway.requests
+    assert 1 <= second.arrived - first.replied < 3
+    assert gateway.key("openai/a")["state"] == "ready"
+
+
 def test_the_providers_own_limits_are_not_passed_on_as_the_clients(start):
     gateway = start({"openai": ["a"]})
     theirs = [("x-ratelimit-limit-requests", "5000"), ("x-ratelimit-remaining-requests", "4999"), ("retry-after", "9")]

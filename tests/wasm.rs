@@ -1,0 +1,30 @@
+//! The built filter in a small in-process host: what unit tests of the core cannot reach, without an Envoy.
+//!
+//! Needs `make build`; `KEYWARD_WASM` names another build of the filter.
+
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "clippy allows these in test functions, not in the helpers beside them"
+)]
+#![expect(unreachable_pub, reason = "one crate of its own")]
+
+mod support {
+    pub mod host;
+    pub mod router;
+    pub mod scene;
+}
+
+mod wasm {
+    mod chunks;
+    mod ends;
+    mod forged;
+    mod headers;
+    mod hostile;
+    mod memory;
+    mod refusals;
+    mod traps;
+    mod workers;
+}
