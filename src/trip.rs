@@ -90,7 +90,13 @@ impl Trip {
         let fingerprint = credentials.fingerprint;
         let Some(target) = plan.resolve(runtime) else { return Err(reconfigured()) };
         upstream::address(cx, headers, target.provider, plan.endpoint, &credentials);
-        Self::with_key(cx, fingerprint, plan)
+        let trip = Self::with_key(cx, fingerprint, plan)?;
+        // The body starts anew with every attempt, its length does not.
+        let is_left_over = trip.plan.attempts > 1 && !trip.patches_body;
+        if is_left_over && headers.contains("content-length") {
+            cx.set_header("content-length", trip.plan.body_length.to_string());
+        }
+        Ok(trip)
     }
 
     /// Like [`Self::start`] for a request whose headers are gone with that key.

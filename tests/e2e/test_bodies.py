@@ -141,3 +141,15 @@ def test_a_head_request_and_an_empty_body_do_not_hang(start):
     assert gateway.client.request("HEAD", "/v1/models").status in (200, 404, 405)
     assert gateway.client.request("POST", "/v1/chat/completions").status == 400
     assert gateway.client.request("GET", "/v1/chat/completions").status in (404, 405)
+
+
+@pytest.mark.parametrize("http2", [False, True], ids=["http1", "http2"])
+def test_the_clients_own_body_after_a_patched_one_is_whole(start, http2):
+    """Headers persist between attempts, and so did the length of the patched body."""
+    targets = [{"provider": "openai", "model": "a-name-that-is-much-longer"}, {"provider": "groq"}]
+    gateway = start({"openai": ["a"], "groq": ["c"]}, models=[{"name": "fast", "targets": targets}], http2=http2)
+    gateway.on("openai/a", rate_limited(60))
+    assert gateway.chat().status == 200
+    first, second = gateway.requests
+    assert (first.json["model"], second.json["model"]) == ("a-name-that-is-much-longer", "fast")
+    assert int(second.header("content-length")) == len(second.body)

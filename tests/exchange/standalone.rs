@@ -170,13 +170,13 @@ fn a_failure_is_counted_once() {
         [("headers", page.clone()), ("body", page), ("headers", Answer::json(500, "{}"))]
     {
         let world = world(mode, json!([provider("a", keys(["k1"]))]));
-        world.on("k1", vec![answer; 3]);
-        for n in 1..=3 {
+        world.on("k1", vec![answer; 5]);
+        for n in 1..=5 {
             assert_eq!(world.provider_state("a"), "ready", "{mode}");
             ask(&world, &chat("fast"));
             assert_eq!(world.status_of("providers", "a")["failures"], n, "{mode}");
         }
-        assert!(world.provider_state("a").starts_with("resting failing"), "three in a row");
+        assert!(world.provider_state("a").starts_with("resting failing"), "five in a row");
     }
 }
 

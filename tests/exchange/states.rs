@@ -410,8 +410,8 @@ fn a_probe_of_a_provider_that_only_finds_its_key_exhausted_wakes_the_provider() 
 #[test]
 fn server_errors_in_a_row_rest_the_provider() {
     let world = single();
-    world.on("k1", vec![Answer::json(500, "{}"); 3]);
-    for _ in 0..2 {
+    world.on("k1", vec![Answer::json(500, "{}"); 5]);
+    for _ in 0..3 {
         assert_eq!(world.ask(&chat("fast")).status, 500);
     }
     assert!(world.provider_state("a").starts_with("resting failing "));

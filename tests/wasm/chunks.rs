@@ -3,9 +3,9 @@
 use keyward::usage::Usage;
 use serde_json::Value;
 
-use crate::support::host::{Process, text};
-use crate::support::router::{Answer, End, Request, Script, Sent};
-use crate::support::scene::{
+use crate::host::{Process, text};
+use crate::message::{Answer, End, Request, Script, Sent};
+use crate::scene::{
     Single, Worker, chat, completion, cuts, document, post, process, rate_limited, single_bytes,
 };
 
@@ -78,9 +78,7 @@ fn streams_through_both_stages() {
         let request = request_for(name);
         let seen = check(name, &fixture(name), |chunks, end| {
             let mut first = Some(Script::stream(chunks, end));
-            see(&process, || {
-                worker.exchange(&request, |_| first.take().unwrap_or_else(completion))
-            })
+            see(&process, || worker.exchange(&request, |_| first.take().unwrap_or_else(completion)))
         });
         let (status, _, complete, _, requests) = seen;
         assert_eq!((status, complete, requests), (200, true, 1), "{name}");
@@ -110,17 +108,15 @@ fn a_stream_goes_on_byte_for_byte_but_for_the_usage_that_nobody_asked_for() {
         hidden.split_inclusive("\n\n").filter(|event| !event.contains(r#""choices":[]"#)).collect();
     assert_ne!(hidden.as_bytes(), whole);
     let asking = r#"{"model":"fast","stream":true,"stream_options":{"include_usage":true}}"#;
-    let cases = [(chat("fast", true), hidden.as_bytes()), (
-        post("/v1/chat/completions", asking),
-        whole.as_slice(),
-    )];
+    let cases = [
+        (chat("fast", true), hidden.as_bytes()),
+        (post("/v1/chat/completions", asking), whole.as_slice()),
+    ];
     let mut worker = Worker::new(&document());
     let process = worker.process.clone();
     for (request, expected) in cases {
         let (_, body, _, usage, _) = see(&process, || {
-            worker.exchange(&request, |_| {
-                Script::stream(single_bytes(&whole), End::WithEmptyChunk)
-            })
+            worker.exchange(&request, |_| Script::stream(single_bytes(&whole), End::WithEmptyChunk))
         });
         assert_eq!(body.as_bytes(), expected);
         let counted =

@@ -2,13 +2,12 @@
 
 use keyward::random::Random;
 
-use crate::support::host::fields;
-use crate::support::host::stream::{FilterState, Message};
-use crate::support::host::vm::Vm;
-use crate::support::router::{End, Script, exchange, exchange_standalone, feed};
-use crate::support::scene::{
-    Worker, chat, completion, document, rate_limited, standalone_document,
-};
+use crate::host::fields;
+use crate::host::stream::{FilterState, Message};
+use crate::host::vm::Vm;
+use crate::message::{End, Script};
+use crate::router::{exchange, exchange_standalone, feed};
+use crate::scene::{Worker, chat, completion, document, rate_limited, standalone_document};
 
 #[derive(Debug, Clone)]
 enum Event {

@@ -1,8 +1,9 @@
 //! Headers that only Keyward itself may set, set by somebody else.
 
-use crate::support::host::{Fields, set, text, value};
-use crate::support::router::{End, Request, Routed, Script, round};
-use crate::support::scene::{Worker, chat, completion, detour, document, process};
+use crate::host::{Fields, set, text, value};
+use crate::message::{End, Request, Script};
+use crate::router::{Routed, round};
+use crate::scene::{Worker, chat, completion, detour, document, process};
 
 /// A request on its way from `alpha` to `beta`.
 fn redirected(worker: &mut Worker) -> Request {
@@ -81,7 +82,7 @@ fn headers_of_clients_change_nothing() {
     let mut worker = Worker::new(&document());
     let plain = seen(&mut worker, &chat("fast", false));
     let mut request = chat("fast", false);
-    request.headers.extend(crate::support::host::fields(&forged));
+    request.headers.extend(crate::host::fields(&forged));
     assert_eq!(seen(&mut Worker::new(&document()), &request), plain);
     for (name, _) in &forged {
         assert_eq!(value(&plain[0], name), None, "{name}");
@@ -116,7 +117,7 @@ fn headers_of_providers_change_nothing() {
     for (status, expected) in [("200", 200), ("307", 502), ("302", 502), ("400", 400)] {
         let Script::Answer { mut headers, chunks, .. } = completion() else { panic!("an answer") };
         set(&mut headers, b":status", status.as_bytes());
-        headers.extend(crate::support::host::fields(&forged));
+        headers.extend(crate::host::fields(&forged));
         let script = Script::Answer { headers, chunks, end: End::WithLastChunk };
         let mut asked = Vec::new();
         let answer = worker.exchange(&chat("alpha-1", false), |sent| {

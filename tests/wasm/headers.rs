@@ -2,9 +2,10 @@
 
 use std::sync::LazyLock;
 
-use crate::support::host::{Fields, remove, set, value};
-use crate::support::router::{End, Request, Script, Sent, exchange, exchange_standalone};
-use crate::support::scene::{Single, Worker, chat, completion, document, process, rate_limited};
+use crate::host::{Fields, remove, set, value};
+use crate::message::{End, Request, Script, Sent};
+use crate::router::{exchange, exchange_standalone};
+use crate::scene::{Single, Worker, chat, completion, document, process, rate_limited};
 
 /// Values that some header parser somewhere did not expect.
 static ODD: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
@@ -138,9 +139,8 @@ fn foreign_headers_go_through_unchanged() {
 fn no_value_of_a_request_header_traps_or_brings_a_secret_out() {
     let request = chat("fast", false);
     check(READ_OF_REQUESTS.iter().flat_map(|name| {
-        variants(&request.headers, name).map(|headers| {
-            (*name, Request { headers, ..request.clone() }, completion())
-        })
+        variants(&request.headers, name)
+            .map(|headers| (*name, Request { headers, ..request.clone() }, completion()))
     }));
 }
 

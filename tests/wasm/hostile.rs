@@ -2,10 +2,10 @@
 
 use keyward::random::Random;
 
-use crate::support::host::status;
-use crate::support::host::vm::{Fault, Faults, Vm};
-use crate::support::router::{Stages, exchange, exchange_standalone};
-use crate::support::scene::{
+use crate::host::status;
+use crate::host::vm::{Fault, Faults, Vm};
+use crate::router::{Stages, exchange, exchange_standalone};
+use crate::scene::{
     self, chat, completion, detour, document, leaked, process, standalone_document,
 };
 
@@ -39,6 +39,7 @@ fn live(from_start: bool, faults: Faults) -> (Vm, usize) {
     for answer in &answers {
         assert_eq!(answer.leak(), None);
     }
+    assert_eq!(leaked(&process.shared.all_values()), None);
     for (_, message) in process.log() {
         assert_eq!(leaked(message.as_bytes()), None, "{message}");
     }
@@ -58,7 +59,8 @@ fn every_call_that_always_fails() {
     for name in names {
         for status in status::ALL_BUT_OK {
             // Without WASI there is no start: the standard library itself gives up then.
-            let from_start = if name.starts_with("proxy_") { vec![true, false] } else { vec![false] };
+            let from_start =
+                if name.starts_with("proxy_") { vec![true, false] } else { vec![false] };
             for from_start in from_start {
                 live(from_start, always(name, move || Fault::Status(status)));
             }
@@ -107,7 +109,8 @@ fn always(name: &'static str, mut fault: impl FnMut() -> Fault + 'static) -> Fau
 
 /// Something near to `bytes`, or far from it.
 fn garble(mut bytes: Vec<u8>, random: &mut Random) -> Vec<u8> {
-    let mut below = |bound: usize| usize::try_from(random.next_u64() % bound.max(1) as u64).unwrap();
+    let mut below =
+        |bound: usize| usize::try_from(random.next_u64() % bound.max(1) as u64).unwrap();
     match below(6) {
         0 => bytes.truncate(below(bytes.len())),
         1 => {

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use crate::support::host::stream::{FilterState, Message};
-use crate::support::host::{Process, fields, remove, set};
-use crate::support::host::vm::Vm;
-use crate::support::router::{End, Request, Script, feed};
-use crate::support::scene::{
-    Single, Worker, chat, completion, detour, document, get, post, process,
-};
+use crate::host::stream::{FilterState, Message};
+use crate::host::vm::Vm;
+use crate::host::{Process, fields, remove, set};
+use crate::message::{End, Request, Script};
+use crate::router::feed;
+use crate::scene::{Single, Worker, chat, completion, detour, document, get, post, process};
 
 const MIB: usize = 1 << 20;
 

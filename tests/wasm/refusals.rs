@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::support::host::fields;
-use crate::support::host::stream::{FilterState, Message};
-use crate::support::host::vm::Vm;
-use crate::support::scene::{Worker, as_struct, chat, completion, document, leaked, process};
+use crate::host::fields;
+use crate::host::stream::{FilterState, Message};
+use crate::host::vm::Vm;
+use crate::scene::{Worker, as_struct, chat, completion, document, leaked, process};
 
 const STAGES: [&str; 4] = ["gateway", "attempt", "standalone", ""];
 const ERROR: u32 = 4;
@@ -134,7 +134,7 @@ fn struct_and_json_are_the_same_configuration() {
         assert!(taken, "{:?}", process.log());
         root
     });
-    let stages = crate::support::router::Stages { gateway, attempt };
+    let stages = crate::router::Stages { gateway, attempt };
     let mut other = Worker { process: process.clone(), vm, stages };
     let answers = [&mut worker, &mut other].map(|worker| {
         let sent = &mut None;

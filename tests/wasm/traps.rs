@@ -1,8 +1,8 @@
 //! A trap at any point: the instance is lost, what it had counted is not.
 
-use crate::support::host::vm::Fault;
-use crate::support::router::exchange;
-use crate::support::scene::{Worker, chat, completion, detour, document, leaked, process};
+use crate::host::vm::Fault;
+use crate::router::exchange;
+use crate::scene::{Worker, chat, completion, detour, document, leaked, process};
 
 #[test]
 fn a_fresh_instance_goes_on_where_the_trapped_one_stopped() {
@@ -50,9 +50,9 @@ fn other_workers_do_not_notice() {
     let process = process(1);
     let mut workers = [(); 2].map(|()| Worker::join(&process, &document()));
     let [trapped, other] = &mut workers;
-    trapped.vm.set_faults(Box::new(|name, _| {
-        (name == "proxy_set_shared_data").then_some(Fault::Trap)
-    }));
+    trapped
+        .vm
+        .set_faults(Box::new(|name, _| (name == "proxy_set_shared_data").then_some(Fault::Trap)));
     let request = chat("fast", false);
     exchange(&mut trapped.vm, trapped.stages, &request, &mut detour).unwrap_err();
     let answer = other.exchange(&request, detour);

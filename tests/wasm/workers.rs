@@ -9,12 +9,13 @@ use std::time::Duration;
 use keyward::random::Random;
 use serde_json::{Value, json};
 
-use crate::support::host::Process;
-use crate::support::host::status::CAS_MISMATCH;
-use crate::support::host::vm::Fault;
-use crate::support::router::{Request, Routed, round};
-use crate::support::scene::{
-    Worker, chat, completion, detour, document, process, rate_limited,
+use crate::host::Process;
+use crate::host::status::CAS_MISMATCH;
+use crate::host::vm::Fault;
+use crate::message::Request;
+use crate::router::{Routed, round};
+use crate::scene::{
+    Worker, alpha_alone, chat, completion, detour, document, process, rate_limited,
 };
 
 const WORKERS: usize = 3;
@@ -107,24 +108,15 @@ fn interleave(
     });
 }
 
-fn limited(keys: &[Value]) -> Value {
-    let mut document = document();
-    document["providers"] = json!([{"name": "alpha", "kind": "openai", "keys": keys}]);
-    document["models"] = json!([{"name": "fast", "targets": [{"provider": "alpha"}]}]);
-    document
-}
-
 #[test]
 fn an_own_limit_is_reached_and_never_exceeded() {
     let limits = json!([{"requests": 3, "per": "minute"}]);
     let alone = json!({"id": "a", "secret": {"inline": "sk-a"}, "limits": limits});
-    let grouped = |id, secret| {
-        json!({"id": id, "secret": {"inline": secret}, "limits": limits, "quota_group": "account"})
-    };
+    let grouped = |id, secret| json!({"id": id, "secret": {"inline": secret}, "limits": limits, "quota_group": "account"});
     for (keys, capacity) in
         [(vec![alone], 3), (vec![grouped("a", "sk-a"), grouped("b", "sk-b")], 6)]
     {
-        let document = limited(&keys);
+        let document = alpha_alone(&keys);
         for seed in 0..SCHEDULES {
             let (sent, refused) = (AtomicUsize::new(0), AtomicUsize::new(0));
             let process = process(seed);
@@ -198,7 +190,7 @@ fn workers_that_start_at_once_agree_on_the_key_of_the_process() {
 
 #[test]
 fn a_key_that_has_just_come_back_is_tried_by_one_worker_alone() {
-    let document = limited(&[json!({"id": "a", "secret": {"inline": "sk-a"}})]);
+    let document = alpha_alone(&[json!({"id": "a", "secret": {"inline": "sk-a"}})]);
     for seed in 0..SCHEDULES {
         let process = process(seed);
         let mut first = Worker::join(&process, &document);

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::host::vm::Vm;
 use super::host::{Process, fields};
-use super::router::{self, Answer, End, Request, Script, Sent, Stages};
+use super::message::{Answer, End, Request, Script, Sent};
+use super::router::{self, Stages};
 
 /// Everything that must never leave Envoy but towards its provider.
 pub const SECRETS: [&str; 5] =
@@ -42,6 +43,14 @@ pub fn document() -> Value {
         "sticky": {"header": "x-session"},
         "max_body": "32MiB",
     })
+}
+
+/// [`document`] with one provider, which has these keys.
+pub fn alpha_alone(keys: &[Value]) -> Value {
+    let mut document = document();
+    document["providers"] = json!([{"name": "alpha", "kind": "openai", "keys": keys}]);
+    document["models"] = json!([{"name": "fast", "targets": [{"provider": "alpha"}]}]);
+    document
 }
 
 /// A document as Envoy hands over a `google.protobuf.Struct`.
@@ -191,7 +200,8 @@ pub fn completion() -> Script {
 
 /// A rate limit with a hint of 20 seconds.
 pub fn rate_limited() -> Script {
-    let body = r#"{"error":{"message":"slow down","type":"requests","code":"rate_limit_exceeded"}}"#;
+    let body =
+        r#"{"error":{"message":"slow down","type":"requests","code":"rate_limit_exceeded"}}"#;
     Script::json(429, &[("retry-after", "20")], body)
 }
 

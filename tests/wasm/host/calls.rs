@@ -4,7 +4,7 @@ use wasmi::{Caller, Error, ExternType, Func, Linker, Module, Store, Val};
 
 use super::status::{BAD_ARGUMENT, CAS_MISMATCH, NOT_FOUND, OK, UNIMPLEMENTED};
 use super::stream::{Message, Reply};
-use super::vm::{Fault, State};
+use super::vm::{Fault, Garble, State};
 use super::{Fields, remove, set};
 
 type Status = Result<u32, Error>;
@@ -18,7 +18,9 @@ pub(super) fn define(
 ) -> Result<(), Error> {
     for import in module.imports().filter(|import| import.module() == "env") {
         let (name, kind) = (import.name(), import.ty());
-        if let ExternType::Func(kind) = kind.clone() && name.starts_with("proxy_") {
+        if let ExternType::Func(kind) = kind.clone()
+            && name.starts_with("proxy_")
+        {
             let unimplemented = Func::new(&mut *store, kind, |_, _, results| {
                 results.fill(Val::I32(UNIMPLEMENTED.cast_signed()));
                 Ok(())
@@ -192,7 +194,7 @@ fn define_used(linker: &mut Linker<State>) -> Result<(), Error> {
 /// A call of the filter that is being carried out.
 struct Call<'a> {
     caller: Caller<'a, State>,
-    garble: Option<Box<dyn FnOnce(Vec<u8>) -> Vec<u8>>>,
+    garble: Option<Garble>,
 }
 
 impl Call<'_> {
@@ -228,8 +230,11 @@ impl Call<'_> {
 
     fn read(&self, place: u32, size: u32) -> Result<Vec<u8>, Error> {
         let memory = self.caller.data().guest().memory.data(&self.caller);
-        let bytes = usize(place).checked_add(usize(size)).and_then(|end| memory.get(usize(place)..end));
-        bytes.map(<[u8]>::to_vec).ok_or_else(|| Error::new("the filter reads outside of its memory"))
+        let bytes =
+            usize(place).checked_add(usize(size)).and_then(|end| memory.get(usize(place)..end));
+        bytes
+            .map(<[u8]>::to_vec)
+            .ok_or_else(|| Error::new("the filter reads outside of its memory"))
     }
 
     fn word(&self, place: u32) -> Result<u32, Error> {

@@ -22,8 +22,10 @@ pub enum Fault {
     /// The call does not return: to the host it looks like a panic of the filter.
     Trap,
     /// What is handed over becomes something else.
-    Garble(Box<dyn FnOnce(Vec<u8>) -> Vec<u8>>),
+    Garble(Garble),
 }
+
+pub type Garble = Box<dyn FnOnce(Vec<u8>) -> Vec<u8>>;
 
 /// Decides on a host call by its name and how many there were before.
 pub type Faults = Box<dyn FnMut(&'static str, usize) -> Option<Fault>>;
@@ -319,7 +321,8 @@ impl State {
 fn module() -> &'static (Engine, Module) {
     static MODULE: OnceLock<(Engine, Module)> = OnceLock::new();
     MODULE.get_or_init(|| {
-        let built = concat!(env!("CARGO_MANIFEST_DIR"), "/target/wasm32-wasip1/release/keyward.wasm");
+        let built =
+            concat!(env!("CARGO_MANIFEST_DIR"), "/target/wasm32-wasip1/release/keyward.wasm");
         let path = std::env::var("KEYWARD_WASM").unwrap_or_else(|_| built.to_owned());
         let bytes = std::fs::read(&path)
             .unwrap_or_else(|error| panic!("{path}: {error}: run `make build` first"));

@@ -3,7 +3,6 @@
 //! Needs `make build`; `KEYWARD_WASM` names another build of the filter.
 
 #![expect(
-    clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,
@@ -11,20 +10,17 @@
 )]
 #![expect(unreachable_pub, reason = "one crate of its own")]
 
-mod support {
-    pub mod host;
-    pub mod router;
-    pub mod scene;
-}
-
-mod wasm {
-    mod chunks;
-    mod ends;
-    mod forged;
-    mod headers;
-    mod hostile;
-    mod memory;
-    mod refusals;
-    mod traps;
-    mod workers;
-}
+mod chunks;
+mod ends;
+mod forged;
+mod headers;
+mod host;
+mod hostile;
+mod memory;
+mod message;
+mod moves;
+mod refusals;
+mod router;
+mod scene;
+mod traps;
+mod workers;

@@ -1,91 +1,11 @@
-//! What Envoy does around the stages: its router with retries and internal redirects, and providers that
-//! answer as the test says.
+//! What Envoy does around the stages: its router with retries and internal redirects.
 
 use wasmi::Error;
 
 use super::host::stream::{FilterState, Message};
 use super::host::vm::Vm;
 use super::host::{Fields, fields, remove, set, text};
-use super::scene::leaked;
-
-/// What a client sends.
-#[derive(Debug, Clone)]
-pub struct Request {
-    pub headers: Fields,
-    /// None: the headers end the request.
-    pub chunks: Vec<Vec<u8>>,
-    pub end: End,
-}
-
-/// How a message ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    WithLastChunk,
-    WithEmptyChunk,
-    WithTrailers,
-    /// The connection breaks.
-    Reset,
-}
-
-/// What reaches a provider.
-#[derive(Debug, Clone)]
-pub struct Sent {
-    pub provider: String,
-    pub headers: Fields,
-    pub body: Vec<u8>,
-}
-
-impl Sent {
-    /// The provider key, without its scheme.
-    pub fn key(&self) -> &str {
-        text(&self.headers, "authorization").unwrap_or_default().trim_start_matches("Bearer ")
-    }
-}
-
-/// What a provider does.
-#[derive(Debug, Clone)]
-pub enum Script {
-    Answer { headers: Fields, chunks: Vec<Vec<u8>>, end: End },
-    /// Nobody listens.
-    Refused,
-}
-
-impl Script {
-    pub fn json(status: u16, headers: &[(&str, &str)], body: &str) -> Self {
-        let length = body.len().to_string();
-        let base = [("content-type", "application/json"), ("content-length", &length)];
-        let chunks = vec![body.as_bytes().to_vec()];
-        Self::answer(status, &[&base, headers].concat(), chunks, End::WithLastChunk)
-    }
-
-    pub fn stream(chunks: Vec<Vec<u8>>, end: End) -> Self {
-        Self::answer(200, &[("content-type", "text/event-stream")], chunks, end)
-    }
-
-    pub fn answer(status: u16, headers: &[(&str, &str)], chunks: Vec<Vec<u8>>, end: End) -> Self {
-        let mut all = fields(&[(":status", &status.to_string())]);
-        all.extend(fields(headers));
-        Self::Answer { headers: all, chunks, end }
-    }
-}
-
-/// What the client gets. Without a status: nothing, for the filter holds the message.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: Fields,
-    pub body: Vec<u8>,
-    /// It ended as a message ends, not by a broken connection.
-    pub complete: bool,
-}
-
-impl Answer {
-    /// A secret that the client gets to see.
-    pub fn leak(&self) -> Option<&'static str> {
-        let fields = self.headers.iter().flat_map(|(name, value)| [name, value]);
-        fields.chain([&self.body]).find_map(|bytes| leaked(bytes))
-    }
-}
+use super::message::{Answer, End, Request, Script, Sent};
 
 /// The two plugins of a worker by their contexts.
 #[derive(Debug, Clone, Copy)]
@@ -167,9 +87,12 @@ pub fn exchange_standalone(
         None => {
             let out = &mut vm.stream(context).request.out;
             let headers = out.headers.take().unwrap_or_default();
-            let sent = Sent { provider: name.to_owned(), headers, body: core::mem::take(&mut out.body) };
+            let sent =
+                Sent { provider: name.to_owned(), headers, body: core::mem::take(&mut out.body) };
             match provider(&sent) {
-                Script::Answer { headers, chunks, end } => pass(vm, context, &headers, &chunks, end)?,
+                Script::Answer { headers, chunks, end } => {
+                    pass(vm, context, &headers, &chunks, end)?
+                }
                 Script::Refused => {
                     let reply = unreachable_provider();
                     pass(vm, context, &reply.headers, &[reply.body], End::WithLastChunk)?
@@ -232,7 +155,14 @@ fn attempts(
         let stream = vm.stream(attempt);
         stream.property(&metadata, name.as_str());
         stream.property(&["upstream", "request_attempt_count"], number.to_le_bytes());
-        feed(vm, attempt, Message::Request, &headers, &[body.clone()], End::WithLastChunk)?;
+        feed(
+            vm,
+            attempt,
+            Message::Request,
+            &headers,
+            core::slice::from_ref(&body),
+            End::WithLastChunk,
+        )?;
         wait(vm, root, attempt)?;
         if let Some(reply) = local_reply(vm, attempt) {
             vm.close(attempt, true)?;
