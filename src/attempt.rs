@@ -86,6 +86,9 @@ impl Attempt {
         if missed && plan.failures >= FAILURES {
             return self.reply(cx, unreachable(&plan));
         }
+        if host.provider.is_some_and(|name| plan.is_barred_from(cx.runtime, name)) {
+            return self.reply(cx, intake::no_model(&plan.model));
+        }
         let moved = host.provider.is_some_and(|name| plan.move_to(cx, name));
         if missed || moved {
             let last = plan.tried.last().copied();
@@ -357,13 +360,11 @@ impl Plan {
         if self.resolve(runtime).is_some_and(|target| target.provider.name == provider) {
             return false;
         }
-        let Some(model) = runtime.models.find(&self.model) else { return false };
-        let target = model.targets.iter().position(|target| {
-            runtime.providers.get(target.provider).is_some_and(|p| p.name == provider)
+        let target = self.targets(runtime).find(|target| {
+            let target = self.resolve_target(runtime, *target);
+            target.is_some_and(|target| target.provider.name == provider)
         });
-        let Some(target) = target.and_then(|target| u32::try_from(target).ok()) else {
-            return false;
-        };
+        let Some(target) = target else { return false };
         routing::release(cx, self);
         self.target = target;
         self.tried.clear();

@@ -6,7 +6,9 @@
 //! typing error somewhere. A field that is left out has its default; `null` counts as left out at the top
 //! level and for fields without a default of their own.
 
+pub mod consumers;
 pub mod error;
+pub mod rules;
 pub mod secrets;
 pub mod source;
 pub mod values;
@@ -14,6 +16,7 @@ pub mod values;
 use deserr::{Deserr, IntoValue, ValueKind, ValuePointerRef};
 use serde_json::{Map, Value};
 
+use self::consumers::{Anonymous, Consumer, Role, Source, Team};
 use self::error::{Errors, Invalid, unknown_field, wrong_kind};
 use self::secrets::{PresentedKey, SecretSource};
 use self::source::Document;
@@ -33,7 +36,10 @@ pub const MAX_KEYS: usize = 1024;
 pub const MAX_MODELS: usize = 1024;
 pub const MAX_TARGETS: usize = 16;
 pub const MAX_LIMITS: usize = 8;
-pub const MAX_CONSUMERS: usize = 1024;
+pub const MAX_CONSUMERS: usize = 20_000;
+pub const MAX_TEAMS: usize = 1024;
+pub const MAX_ROLES: usize = 256;
+const MAX_SOURCES: usize = 8;
 const MAX_WINDOWS: usize = 64;
 const MAX_ADMIN_KEYS: usize = 64;
 /// Largest weight; those of all keys together fit 32 bits.
@@ -48,6 +54,11 @@ pub struct Config {
     /// At least one.
     pub models: Vec<Entry<Model>>,
     pub consumers: Vec<Entry<Consumer>>,
+    pub teams: Vec<Entry<Team>>,
+    pub roles: Vec<Entry<Role>>,
+    /// Where an identity is looked for, the first that a request has decides; default: in a key, if any consumer
+    /// has one.
+    pub identify: Option<List<Source, 0, MAX_SOURCES>>,
     pub anonymous: Anonymous,
     /// Who may read the status.
     pub admin: Admin,
@@ -176,41 +187,6 @@ pub struct Target {
     pub model: Option<TargetModel>,
 }
 
-#[derive(Debug, Deserr)]
-#[deserr(error = Errors, deny_unknown_fields)]
-pub struct Consumer {
-    pub name: Name,
-}
-
-/// Requests without a consumer key: `refuse`, or `{consumer: NAME}`, for whom they count then.
-#[derive(Debug, Default)]
-pub enum Anonymous {
-    #[default]
-    Refuse,
-    Consumer(Name),
-}
-
-impl Deserr<Errors> for Anonymous {
-    fn deserialize_from_value<V: IntoValue>(
-        value: deserr::Value<V>,
-        location: ValuePointerRef<'_>,
-    ) -> Result<Self, Errors> {
-        #[derive(Deserr)]
-        #[deserr(error = Errors, deny_unknown_fields)]
-        struct Written {
-            consumer: Name,
-        }
-        match value {
-            deserr::Value::String(word) if word == "refuse" => Ok(Self::Refuse),
-            deserr::Value::Map(_) => {
-                let Written { consumer } = Written::deserialize_from_value(value, location)?;
-                Ok(Self::Consumer(consumer))
-            }
-            _ => Err(Errors::one(location, "expected refuse or an object with consumer")),
-        }
-    }
-}
-
 #[derive(Debug, Default, Deserr)]
 #[deserr(error = Errors, deny_unknown_fields)]
 pub struct Admin {
@@ -241,6 +217,9 @@ impl Config {
             key_pools: top.entries("key_pools", 0, MAX_PROVIDERS),
             models: top.entries("models", 1, MAX_MODELS),
             consumers: top.entries("consumers", 0, MAX_CONSUMERS),
+            teams: top.entries("teams", 0, MAX_TEAMS),
+            roles: top.entries("roles", 0, MAX_ROLES),
+            identify: top.field("identify"),
             anonymous: top.field("anonymous").unwrap_or_default(),
             admin: top.field("admin").unwrap_or_default(),
             failover: top.field("failover").unwrap_or_default(),

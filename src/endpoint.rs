@@ -13,6 +13,14 @@ pub enum Endpoint {
     Moderations,
 }
 
+/// What a caller may be permitted to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    Api(Endpoint),
+    /// To list models.
+    Models,
+}
+
 /// What a request is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route<'a> {
@@ -30,7 +38,7 @@ pub enum RouteError {
 }
 
 impl Endpoint {
-    const ALL: [Self; 5] = [
+    pub const ALL: [Self; 5] = [
         Self::ChatCompletions,
         Self::Completions,
         Self::Embeddings,

@@ -4,6 +4,7 @@
 //! sent. An internal redirect runs it again for the same request, recognised by an authentic
 //! `x-keyward-state`: then nothing is authenticated, limited or counted a second time.
 
+use crate::consumer::identify::Caller;
 use crate::effect::{Cx, Effect, Flow};
 use crate::headers::Headers;
 use crate::intake::{self, Pending};
@@ -11,7 +12,6 @@ use crate::plan::{FILTER_STATE, Plan, STATE_HEADER};
 use crate::reply::{Refusal, Reply};
 use crate::routing;
 use crate::shortage::Lack;
-use crate::tally;
 use crate::time::millis;
 
 /// Names the cluster of the route; the route has `cluster_header: x-keyward-cluster`.
@@ -32,7 +32,7 @@ pub struct Gateway {
 enum State {
     #[default]
     Start,
-    AwaitingBody(Pending),
+    AwaitingBody(Box<Pending>),
     Planned(Box<Plan>),
     /// Answered here, or passed on with nothing more to do.
     Done,
@@ -43,6 +43,7 @@ impl Gateway {
         &mut self,
         cx: &mut Cx<'_>,
         headers: &Headers,
+        caller: &Caller,
         end_of_stream: bool,
     ) -> Flow {
         intake::sanitize(cx, headers, |_| false);
@@ -50,9 +51,9 @@ impl Gateway {
             plan.round_attempt = 1;
             return self.plan(cx, plan);
         }
-        match intake::head(cx, headers, end_of_stream) {
+        match intake::head(cx, headers, caller, end_of_stream) {
             Ok(pending) => {
-                self.state = State::AwaitingBody(pending);
+                self.state = State::AwaitingBody(Box::new(pending));
                 Flow::Pause
             }
             Err(reply) => self.answer(cx, reply),
@@ -76,11 +77,7 @@ impl Gateway {
         });
         match plan {
             Ok(plan) => {
-                cx.count("requests", &[("model", model_label(cx, &plan))]);
-                if let Some(model) = cx.runtime.models.find(&plan.model) {
-                    let written = tally::request(cx.shared, &model.usage_slot, cx.now);
-                    cx.lost(written);
-                }
+                intake::count_request(cx, &plan);
                 self.plan(cx, plan)
             }
             Err(reply) => self.answer(cx, reply),
@@ -220,7 +217,10 @@ mod tests {
     fn planned(gateway: &mut Gateway, cx: &mut Cx<'_>) {
         let headers: Headers =
             [(":method", "POST"), (":path", "/v1/chat/completions")].into_iter().collect();
-        assert_eq!(gateway.on_request_headers(cx, &headers, false), Flow::Pause);
+        assert_eq!(
+            gateway.on_request_headers(cx, &headers, &Caller::default(), false),
+            Flow::Pause
+        );
         assert!(!gateway.wants_request_body(false) && gateway.wants_request_body(true));
         assert_eq!(gateway.on_request_body(cx, b"", false), Flow::Pause);
         assert_eq!(gateway.on_request_body(cx, BODY, true), Flow::Continue);

@@ -2,8 +2,13 @@
 //!
 //! Shared by the stages that see the client: `gateway` and `standalone`.
 
+use crate::consumer::Team;
+use crate::consumer::access::Access;
+use crate::consumer::identify::{
+    CREDENTIALS, Caller, Presented, identify, presented, unauthenticated,
+};
 use crate::effect::{Cx, Effect};
-use crate::endpoint::{self, Endpoint, Route, RouteError};
+use crate::endpoint::{self, Endpoint, Operation, Route, RouteError};
 use crate::headers::Headers;
 use crate::members::{Ask, BodyError};
 use crate::plan::Plan;
@@ -11,10 +16,10 @@ use crate::random::hash;
 use crate::reply::{Refusal, Reply};
 use crate::runtime::{KeyDigest, Model, Runtime};
 use crate::time::UnixTime;
-use crate::{members, status};
+use crate::{members, status, tally};
 
-/// Headers in which clients present a credential. None of them reaches a provider.
-pub const CREDENTIALS: [&str; 4] = ["authorization", "x-api-key", "api-key", "x-goog-api-key"];
+/// Filter state with the name of the consumer, for access logs and filters that follow.
+const CONSUMER: &str = "keyward.consumer";
 
 /// Envoy's own request headers that steer the router. Envoy ignores them from outside only if it knows
 /// where outside is; Keyward sets them itself.
@@ -38,7 +43,7 @@ pub struct Pending {
     pub scheme: String,
     pub host: String,
     pub path: String,
-    pub consumer: String,
+    pub access: Access,
     pub session: Option<u64>,
     pub started: UnixTime,
 }
@@ -48,30 +53,38 @@ pub fn sanitize(cx: &mut Cx<'_>, headers: &Headers, keep: impl Fn(&str) -> bool)
     for (name, _) in headers.iter() {
         let Ok(name) = core::str::from_utf8(name) else { continue };
         let ours = name.starts_with("x-keyward-") && !keep(name);
-        if ours || CREDENTIALS.contains(&name) || ROUTER.contains(&name) {
+        let identity = CREDENTIALS.contains(&name) || cx.runtime.consumers.is_identity_header(name);
+        if ours || identity || ROUTER.contains(&name) {
             cx.remove_header(name);
         }
     }
 }
 
 /// Decides on the headers alone. `Err` is the answer.
-pub fn head(cx: &Cx<'_>, headers: &Headers, end_of_stream: bool) -> Result<Pending, Reply> {
+pub fn head(
+    cx: &Cx<'_>,
+    headers: &Headers,
+    caller: &Caller,
+    end_of_stream: bool,
+) -> Result<Pending, Reply> {
     let text = |name| headers.text(name).unwrap_or_default();
     let (method, path) = (text(":method"), text(":path"));
+    let admit = |operation| admit(cx, headers, caller, operation);
     let endpoint = match endpoint::route(method, path) {
         Ok(Route::Api(endpoint)) => endpoint,
         Ok(Route::Status) => return Err(admin_status(cx, headers)),
         Ok(Route::Models) => {
-            return Err(authorized(cx).map_or_else(Refusal::openai, |_| models(cx.runtime)));
+            let listed = admit(Operation::Models).map(|access| models(cx.runtime, &access));
+            return Err(listed.unwrap_or_else(Refusal::openai));
         }
         Ok(Route::Model(id)) => {
-            return Err(authorized(cx)
-                .and_then(|_| one_model(cx.runtime, id))
-                .unwrap_or_else(Refusal::openai));
+            let found =
+                admit(Operation::Models).and_then(|access| one_model(cx.runtime, &access, id));
+            return Err(found.unwrap_or_else(Refusal::openai));
         }
         Err(error) => return Err(unknown(error, method, path).openai()),
     };
-    let consumer = authorized(cx).map_err(Refusal::openai)?.to_owned();
+    let access = admit(Operation::Api(endpoint)).map_err(Refusal::openai)?;
     body_expected(cx, headers, end_of_stream).map_err(Refusal::openai)?;
     let sticky = cx.runtime.sticky.as_deref();
     let session = sticky.and_then(|name| headers.get(name)).map(|value| hash(&[value]));
@@ -80,7 +93,7 @@ pub fn head(cx: &Cx<'_>, headers: &Headers, end_of_stream: bool) -> Result<Pendi
         scheme: text(":scheme").to_owned(),
         host: text(":authority").to_owned(),
         path: path.to_owned(),
-        consumer,
+        access,
         session,
         started: cx.now,
     })
@@ -95,17 +108,22 @@ pub fn body(cx: &Cx<'_>, pending: &Pending, body: &[u8]) -> Result<Plan, Reply> 
     let ask = Ask::read_or(body, pending.endpoint.default_model())
         .map_err(|error| unreadable(&error).openai())?;
     let model = ask.model.as_ref();
-    if cx.runtime.models.find(model).is_none() || !members::is_safe_model_segment(model) {
-        return Err(no_model(model).openai());
-    }
+    let barred =
+        cx.runtime.models.find(model).filter(|_| members::is_safe_model_segment(model)).and_then(
+            |found| {
+                let operation = Operation::Api(pending.endpoint);
+                pending.access.barred(cx.runtime, operation, found, model)
+            },
+        );
+    let Some(barred) = barred else { return Err(no_model(model).openai()) };
     let tokens = estimate(body.len(), ask.max_tokens);
-    Ok(Plan {
+    let mut plan = Plan {
         endpoint: pending.endpoint,
         scheme: pending.scheme.clone(),
         host: pending.host.clone(),
         path: pending.path.clone(),
         model: model.to_owned(),
-        consumer: pending.consumer.clone(),
+        consumer: pending.access.consumer.clone(),
         stream: ask.stream,
         wants_usage: ask.include_usage == Some(true),
         spans: ask.spans,
@@ -115,6 +133,7 @@ pub fn body(cx: &Cx<'_>, pending: &Pending, body: &[u8]) -> Result<Plan, Reply> 
         only: None,
         started: pending.started,
         deadline: pending.started.after(cx.runtime.failover.budget),
+        barred: Vec::new(),
         target: 0,
         attempts: 0,
         round_attempt: 1,
@@ -124,7 +143,9 @@ pub fn body(cx: &Cx<'_>, pending: &Pending, body: &[u8]) -> Result<Plan, Reply> 
         unfit: Vec::new(),
         failures: 0,
         not_before: UnixTime(0),
-    })
+    };
+    plan.bar(cx.runtime, &barred);
+    Ok(plan)
 }
 
 /// Tokens to reserve for a request: a token is about four bytes of JSON, and the answer takes what the
@@ -135,23 +156,48 @@ fn estimate(body_length: usize, max_tokens: Option<u64>) -> u64 {
     prompt.saturating_add(max_tokens.unwrap_or(SHORT_ANSWER))
 }
 
-/// Who the request counts for.
-fn authorized<'a>(cx: &Cx<'a>) -> Result<&'a str, Refusal> {
-    cx.runtime.anonymous.as_deref().ok_or_else(|| {
-        Refusal::client(
-            401,
-            "invalid_api_key",
-            "No consumer key was presented, and anonymous requests are refused.",
-        )
-        .header("www-authenticate", "Bearer realm=\"keyward\"")
-    })
+/// Counts a request that is to be sent, for its model, its consumer and the consumer's team.
+pub fn count_request(cx: &mut Cx<'_>, plan: &Plan) {
+    let runtime = cx.runtime;
+    let consumers = &runtime.consumers;
+    let mut slots = Vec::with_capacity(3);
+    if let Some(model) = runtime.models.find(&plan.model) {
+        cx.count("requests", &[("model", &model.name)]);
+        slots.push(model.usage_slot.clone());
+    }
+    if let Some(consumer) = consumers.find(&plan.consumer).and_then(|index| consumers.get(index)) {
+        let team = consumers.team_of(consumer);
+        let team_name = team.map_or("", |team| team.name.as_str());
+        // Not together with the model: labels multiply, and there may be many consumers.
+        cx.count("consumer_requests", &[("consumer", &consumer.name), ("team", team_name)]);
+        cx.effects.push(Effect::SetFilterState(CONSUMER, consumer.name.clone().into_bytes()));
+        slots.push(consumer.usage_slot());
+        slots.extend(team.map(Team::usage_slot));
+    }
+    for slot in slots {
+        let written = tally::request(cx.shared, &slot, cx.now);
+        cx.lost(written);
+    }
+}
+
+/// Who calls, if that may be.
+fn admit(
+    cx: &Cx<'_>,
+    headers: &Headers,
+    caller: &Caller,
+    operation: Operation,
+) -> Result<Access, Refusal> {
+    let consumers = &cx.runtime.consumers;
+    let consumer = identify(consumers, headers, caller, cx.now)?;
+    let access = Access::new(consumers, consumer, headers, caller, cx.now)?;
+    access.check(cx.runtime, operation)?;
+    Ok(access)
 }
 
 fn admin_status(cx: &Cx<'_>, headers: &Headers) -> Reply {
     if !is_admin(cx.runtime, headers) {
-        return Refusal::client(401, "invalid_api_key", "The status needs an admin key.")
-            .header("www-authenticate", "Bearer realm=\"keyward\"")
-            .openai();
+        let message = "The status needs an admin key.";
+        return unauthenticated(message, presented(headers).is_some()).openai();
     }
     let mut reply = Reply::json(200, status::render(cx));
     reply.headers.push(("cache-control", "no-store".to_owned()));
@@ -159,16 +205,10 @@ fn admin_status(cx: &Cx<'_>, headers: &Headers) -> Reply {
 }
 
 fn is_admin(runtime: &Runtime, headers: &Headers) -> bool {
-    let bearer = headers.get("authorization").and_then(|value| {
-        let (scheme, token) = value.split_at_checked("Bearer ".len())?;
-        scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token.trim_ascii())
-    });
-    let presented = bearer.or_else(|| headers.get("x-api-key"));
-    presented.is_some_and(|key| {
-        let digest = KeyDigest::of(key);
-        // Every digest is compared, whichever matches.
-        runtime.admin.iter().fold(false, |found, admin| found | admin.matches(&digest))
-    })
+    let Some(Presented::Key(key)) = presented(headers) else { return false };
+    let digest = KeyDigest::of(key);
+    // Every digest is compared, whichever matches.
+    runtime.admin.iter().fold(false, |found, admin| found | admin.matches(&digest))
 }
 
 fn body_expected(cx: &Cx<'_>, headers: &Headers, end_of_stream: bool) -> Result<(), Refusal> {
@@ -223,21 +263,23 @@ pub fn no_model(model: &str) -> Refusal {
     Refusal::client(404, "model_not_found", message).param("model")
 }
 
-fn models(runtime: &Runtime) -> Reply {
+/// The models that the caller may use.
+fn models(runtime: &Runtime, access: &Access) -> Reply {
     let data: Vec<_> = runtime
         .models
         .list
         .iter()
-        .filter(|model| !model.name.ends_with('*'))
+        .filter(|model| !model.name.ends_with('*') && access.sees(runtime, model, &model.name))
         .map(|model| model_object(runtime, model, &model.name))
         .collect();
     let body = serde_json::json!({"object": "list", "data": data});
     Reply::json(200, body.to_string().into_bytes())
 }
 
-fn one_model(runtime: &Runtime, id: &str) -> Result<Reply, Refusal> {
+fn one_model(runtime: &Runtime, access: &Access, id: &str) -> Result<Reply, Refusal> {
     let id = percent_encoding::percent_decode_str(id).decode_utf8_lossy();
-    let model = runtime.models.find(&id).ok_or_else(|| no_model(&id))?;
+    let model = runtime.models.find(&id).filter(|model| access.sees(runtime, model, &id));
+    let model = model.ok_or_else(|| no_model(&id))?;
     let body = model_object(runtime, model, &id);
     Ok(Reply::json(200, body.to_string().into_bytes()))
 }

@@ -8,6 +8,7 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::consumer::OwnKeys;
 use crate::ledger::{self, Edit, SharedData};
 use crate::random::{Random, fraction, hash};
 use crate::record::{PROBE_LEASE, Reason, Record, Rest, Standing};
@@ -27,6 +28,32 @@ pub struct Want<'a> {
     pub session: Option<u64>,
     /// [`key_hash`] of keys that this request must not use again.
     pub tried: &'a [u64],
+    /// The consumer's own keys at the provider: they come first.
+    pub own: Option<&'a OwnKeys>,
+}
+
+/// Where to look for a key, best first, and the record of turns among those of a level.
+#[derive(Debug, Clone, Copy)]
+pub struct Level<'a> {
+    pub keys: &'a [KeyIndex],
+    turn_slot: &'a str,
+    number: usize,
+}
+
+/// The levels of a consumer, then those of the provider.
+pub fn levels<'a>(
+    provider: &'a Provider,
+    own: Option<&'a OwnKeys>,
+) -> impl Iterator<Item = Level<'a>> {
+    let level = |turn_slot: &'a str| {
+        move |(number, keys): (usize, &'a Vec<KeyIndex>)| Level { keys, turn_slot, number }
+    };
+    let of_consumer = own
+        .into_iter()
+        .flat_map(move |own| own.levels.iter().enumerate().map(level(&own.turn_slot)));
+    let shared = own.is_none_or(|own| own.shared).then_some(&provider.levels);
+    let of_provider = shared.into_iter().flatten().enumerate().map(level(&provider.slot));
+    of_consumer.chain(of_provider)
 }
 
 /// A key that was claimed for one attempt, and what has to be given back if it comes to nothing.
@@ -63,10 +90,10 @@ pub fn claim(
 ) -> Result<Claim, Shortage> {
     let mut shortage = Shortage::default();
     let probing = provider_standing(shared, provider, now, &mut shortage)?;
-    for (level, keys) in provider.levels.iter().enumerate() {
-        let mut candidates = candidates(shared, runtime, keys, want, now, &mut shortage);
+    for level in levels(provider, want.own) {
+        let mut candidates = candidates(shared, runtime, level.keys, want, now, &mut shortage);
         while let Some(position) =
-            choose(shared, provider, level, &candidates, want.session, now, random)
+            choose(shared, provider, &level, &candidates, want.session, now, random)
         {
             let candidate = candidates.swap_remove(position);
             match take(shared, candidate.key, want, now) {
@@ -100,10 +127,8 @@ pub fn available(
 ) -> Result<(), Shortage> {
     let mut shortage = Shortage::default();
     provider_standing(shared, provider, now, &mut shortage)?;
-    let any = provider
-        .levels
-        .iter()
-        .any(|keys| !candidates(shared, runtime, keys, want, now, &mut shortage).is_empty());
+    let any = levels(provider, want.own)
+        .any(|level| !candidates(shared, runtime, level.keys, want, now, &mut shortage).is_empty());
     if any { Ok(()) } else { Err(shortage) }
 }
 
@@ -386,7 +411,7 @@ fn lease(record: &mut Record, model: &str, now: UnixTime) -> bool {
 fn choose(
     shared: &dyn SharedData,
     provider: &Provider,
-    level: usize,
+    level: &Level<'_>,
     candidates: &[Candidate<'_>],
     session: Option<u64>,
     now: UnixTime,
@@ -418,7 +443,7 @@ fn choose(
             // Ties in no fixed order.
             -(tally.recent(now) / f64::from(c.key.weight)) + random.unit() * 1e-6
         }),
-        Select::RoundRobin => Some(turn(shared, provider, level, candidates)),
+        Select::RoundRobin => Some(turn(shared, level, candidates)),
     }
 }
 
@@ -436,13 +461,8 @@ fn best<'a>(
 }
 
 /// Weighted turns, counted across all workers.
-fn turn(
-    shared: &dyn SharedData,
-    provider: &Provider,
-    level: usize,
-    candidates: &[Candidate<'_>],
-) -> usize {
-    let slot = format!("{}/turn/{level}", provider.slot);
+fn turn(shared: &dyn SharedData, level: &Level<'_>, candidates: &[Candidate<'_>]) -> usize {
+    let slot = format!("{}/turn/{}", level.turn_slot, level.number);
     let counted = ledger::update(shared, &slot, |turn: &mut u64| {
         let mine = *turn;
         *turn = turn.wrapping_add(1);
@@ -485,7 +505,7 @@ mod tests {
         crate::runtime::load(document.to_string().as_bytes(), &|_| None).unwrap()
     }
 
-    const WANT: Want<'_> = Want { model: "m", tokens: 10, session: None, tried: &[] };
+    const WANT: Want<'_> = Want { model: "m", tokens: 10, session: None, tried: &[], own: None };
 
     fn rest(memory: &Memory, slot: &str, model: Option<&str>, until: UnixTime) {
         ledger::update(memory, slot, |record: &mut Record| {

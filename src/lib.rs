@@ -14,9 +14,9 @@
 //!                      └─ 429 with a hint, where nothing is left
 //! ```
 //!
-//! 1. [`gateway`] (once per request) takes the client's credentials off, reads the body once, finds the model's
-//!    targets and claims a key for the first that has one ([`routing`], [`keys`]). What it decided is a
-//!    [`plan::Plan`], left in filter state.
+//! 1. [`gateway`] (once per request) finds out who calls and what they may ([`consumer`]), takes the client's
+//!    credentials off, reads the body once, finds the model's targets and claims a key for the first that has one
+//!    ([`routing`], [`keys`]). What it decided is a [`plan::Plan`], left in filter state.
 //! 2. [`attempt`] (once per attempt, a fresh context in Envoy's upstream chain) puts the key in, addresses the
 //!    request and patches its body ([`trip`], [`upstream`], [`members`]).
 //! 3. The answer is held until its first event ([`answer`]). A good one goes on and is observed while it passes
@@ -34,6 +34,7 @@
 //! | to change | read |
 //! |---|---|
 //! | what the configuration may say | [`config`], then [`runtime`] |
+//! | who may call, and what for | [`consumer`] |
 //! | a provider | [`provider`], [`providers`] |
 //! | a format | [`conversation`], [`formats`] |
 //! | what an answer means for a key | [`signal`], [`hint`] |
@@ -64,6 +65,7 @@
 pub mod answer;
 pub mod attempt;
 pub mod config;
+pub mod consumer;
 pub mod conversation;
 pub mod effect;
 pub mod endpoint;

@@ -45,6 +45,8 @@ pub struct Plan {
     pub started: UnixTime,
     pub deadline: UnixTime,
 
+    /// Targets that the caller may not use, by [`crate::routing::Resolved::id`].
+    pub barred: Vec<u64>,
     /// Index into the model's targets of this round.
     pub target: u32,
     /// Attempts so far, all rounds; counts the one that is about to start.
@@ -163,6 +165,7 @@ mod tests {
             only: None,
             started: UnixTime(1),
             deadline: UnixTime::NEVER,
+            barred: Vec::new(),
             target: 1,
             attempts: 2,
             round_attempt: 1,

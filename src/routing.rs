@@ -1,5 +1,6 @@
 //! Which target of a model a request goes to next, and what the client is told when there is none.
 
+use crate::consumer::OwnKeys;
 use crate::effect::Cx;
 use crate::formats::Format;
 use crate::keys::{self, Want};
@@ -20,6 +21,8 @@ pub struct Resolved<'a> {
     pub provider: &'a Provider,
     /// What the provider calls the model.
     pub upstream_model: &'a str,
+    /// The consumer's own keys at the provider.
+    pub own: Option<&'a OwnKeys>,
 }
 
 impl Resolved<'_> {
@@ -35,15 +38,24 @@ impl Plan {
         self.resolve_target(runtime, self.target)
     }
 
-    fn resolve_target<'a>(&'a self, runtime: &'a Runtime, target: u32) -> Option<Resolved<'a>> {
+    pub fn resolve_target<'a>(&'a self, runtime: &'a Runtime, target: u32) -> Option<Resolved<'a>> {
         let model = runtime.models.find(&self.model)?;
         let Target { provider, model: name } = model.targets.get(usize::try_from(target).ok()?)?;
+        let own = runtime.consumers.own_keys(&self.consumer, *provider);
         let provider = runtime.providers.get(*provider)?;
-        Some(Resolved { model, provider, upstream_model: name.as_deref().unwrap_or(&self.model) })
+        let upstream_model = name.as_deref().unwrap_or(&self.model);
+        Some(Resolved { model, provider, upstream_model, own })
     }
 
-    fn want<'a>(&'a self, upstream_model: &'a str, tried: &'a [u64]) -> Want<'a> {
-        Want { model: upstream_model, tokens: self.tokens, session: self.session, tried }
+    fn want<'a>(&self, target: &Resolved<'a>, tried: &'a [u64]) -> Want<'a> {
+        let (model, own) = (target.upstream_model, target.own);
+        Want { model, tokens: self.tokens, session: self.session, tried, own }
+    }
+
+    /// Keeps targets out of everything that is decided for the request.
+    pub fn bar(&mut self, runtime: &Runtime, targets: &[u32]) {
+        let ids = targets.iter().filter_map(|t| self.resolve_target(runtime, *t)).map(|t| t.id());
+        self.barred = ids.collect();
     }
 
     /// Whether one more attempt may start.
@@ -74,21 +86,34 @@ impl Plan {
         })
     }
 
+    /// Whether the model has targets at a provider, and the caller may use none of them.
+    pub fn is_barred_from(&self, runtime: &Runtime, provider: &str) -> bool {
+        let targets = runtime.models.find(&self.model).map_or(&[][..], |model| &model.targets);
+        let mut here = (0..)
+            .zip(targets)
+            .filter_map(|(index, _)| self.resolve_target(runtime, index))
+            .filter(|target| target.provider.name == provider)
+            .map(|target| self.barred.contains(&target.id()))
+            .peekable();
+        !self.barred.is_empty() && here.peek().is_some() && here.all(|barred| barred)
+    }
+
     /// Indices of all targets that the request may go to, in order of preference.
-    fn targets(&self, runtime: &Runtime) -> impl Iterator<Item = u32> {
+    pub fn targets(&self, runtime: &Runtime) -> impl Iterator<Item = u32> {
         let targets = runtime.models.find(&self.model).map_or(&[][..], |model| &model.targets);
         let leads_there = |provider| self.only.is_none_or(|only| only == provider);
-        let fits = |target: &u32| {
-            self.unfit.is_empty()
+        let usable = |target: &u32| {
+            self.barred.is_empty() && self.unfit.is_empty()
                 || self
                     .resolve_target(runtime, *target)
-                    .is_some_and(|t| !self.unfit.contains(&t.id()))
+                    .map(|target| target.id())
+                    .is_some_and(|id| !self.barred.contains(&id) && !self.unfit.contains(&id))
         };
         (0..)
             .zip(targets)
             .filter(move |(_, target)| leads_there(target.provider))
             .map(|(index, _)| index)
-            .filter(fits)
+            .filter(usable)
     }
 }
 
@@ -175,7 +200,7 @@ pub fn advance(cx: &mut Cx<'_>, plan: &mut Plan) -> Result<(), Shortage> {
 pub fn claim(cx: &mut Cx<'_>, plan: &mut Plan) -> Result<(), Shortage> {
     let found = {
         let Some(target) = plan.resolve(cx.runtime) else { return Err(Shortage::default()) };
-        let want = plan.want(target.upstream_model, &plan.tried);
+        let want = plan.want(&target, &plan.tried);
         keys::claim(cx.shared, cx.runtime, target.provider, &want, cx.now, &mut cx.random)?
     };
     plan.claim = Some(found);
@@ -189,7 +214,7 @@ pub fn claim(cx: &mut Cx<'_>, plan: &mut Plan) -> Result<(), Shortage> {
 pub fn claim_same(cx: &Cx<'_>, plan: &mut Plan, at: UnixTime) -> bool {
     let runtime = cx.runtime;
     let found = plan.resolve(runtime).zip(plan.claimed_key(runtime)).and_then(|(target, key)| {
-        let want = plan.want(target.upstream_model, &[]);
+        let want = plan.want(&target, &[]);
         keys::claim_key(cx.shared, key, &want, at)
     });
     plan.claim = found;
@@ -219,7 +244,7 @@ pub fn has_other_target(cx: &Cx<'_>, plan: &Plan) -> bool {
     plan.open_targets(cx.runtime).any(|target| {
         target != plan.target
             && plan.resolve_target(cx.runtime, target).is_some_and(|target| {
-                let want = plan.want(target.upstream_model, &[]);
+                let want = plan.want(&target, &[]);
                 keys::available(cx.shared, cx.runtime, target.provider, &want, cx.now).is_ok()
             })
     })
@@ -242,7 +267,7 @@ pub fn refusal(cx: &mut Cx<'_>, plan: &Plan, shortage: &Shortage) -> Refusal {
 
 fn look_again(cx: &Cx<'_>, plan: &Plan, target: u32) -> Shortage {
     let Some(target) = plan.resolve_target(cx.runtime, target) else { return Shortage::default() };
-    let want = plan.want(target.upstream_model, &[]);
+    let want = plan.want(&target, &[]);
     match keys::available(cx.shared, cx.runtime, target.provider, &want, cx.now) {
         Err(shortage) => shortage,
         // Usable again, but this request is done with it: the next one may come at once.
@@ -258,7 +283,7 @@ fn quota(cx: &Cx<'_>, plan: &Plan) -> Quota {
     let mut quota = Quota::default();
     for target in plan.targets(cx.runtime) {
         let Some(target) = plan.resolve_target(cx.runtime, target) else { continue };
-        for index in target.provider.levels.iter().flatten() {
+        for index in keys::levels(target.provider, target.own).flat_map(|level| level.keys) {
             let Some(key) = cx.runtime.keys.get(*index) else { continue };
             quota.keys += 1;
             let own = key.limits.iter().filter(|l| l.unit == Unit::Requests).map(|l| l.max).min();
@@ -314,6 +339,7 @@ mod tests {
             only: None,
             started: T,
             deadline: T.after(core::time::Duration::from_secs(10)),
+            barred: Vec::new(),
             target: 0,
             attempts: 0,
             round_attempt: 1,

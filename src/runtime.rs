@@ -15,9 +15,13 @@ use subtle::ConstantTimeEq;
 pub use self::compile::load;
 use crate::config::error::Errors;
 use crate::config::values::Whole;
+use crate::consumer::{Consumer, Consumers};
 use crate::limit::Limit;
 use crate::provider::Kind;
 use crate::time::UnixTime;
+
+/// Version of the records in shared data, which outlive a reload and are seen by older and newer code.
+pub(crate) const SLOTS: &str = "keyward/1";
 
 /// Index into [`Runtime::keys`].
 pub type KeyIndex = usize;
@@ -31,8 +35,7 @@ pub struct Runtime {
     pub keys: Vec<Key>,
     pub models: Models,
     pub admin: Vec<KeyDigest>,
-    /// Whom a request without a consumer key counts for; `None`: such requests are refused.
-    pub anonymous: Option<String>,
+    pub consumers: Consumers,
     pub failover: Failover,
     pub mode: Mode,
     /// Adds `x-keyward-provider`, `-model`, `-key` and `-attempts` to answers.
@@ -46,6 +49,14 @@ pub struct Runtime {
     pub warnings: Vec<String>,
 }
 
+impl Runtime {
+    /// Whether a consumer may use any key at a provider.
+    pub fn has_keys_for(&self, consumer: &Consumer, provider: ProviderIndex) -> bool {
+        consumer.own_keys(provider).is_some()
+            || self.providers.get(provider).is_some_and(|provider| !provider.levels.is_empty())
+    }
+}
+
 #[derive(Debug)]
 pub struct Provider {
     pub name: String,
@@ -55,7 +66,8 @@ pub struct Provider {
     pub host: String,
     /// Without a trailing slash; may be empty.
     pub base_path: String,
-    /// Where to look for a key, best first: own keys by tier, then each pool's by tier. Never empty.
+    /// Where to look for a key, best first: own keys by tier, then each pool's by tier. Empty where consumers
+    /// bring all the keys.
     pub levels: Vec<Vec<KeyIndex>>,
     pub select: Select,
     pub rest: Rest,
@@ -72,7 +84,8 @@ pub struct Provider {
 pub struct Key {
     /// As configured, unique within its owner.
     pub id: String,
-    /// `openai/main-1` or `shared/shared-1`: how the key is spoken of, and unique in the document.
+    /// `openai/main-1`, `shared/shared-1` or, of a consumer, `acme/openai/main-1`: how the key is spoken of, and
+    /// unique in the document.
     pub name: String,
     pub secret: Secret,
     /// SHA-256 of the secret, first eight bytes; 0 while it is unknown (a secret by header).
@@ -148,6 +161,11 @@ impl KeyDigest {
         Self(Sha256::digest(key).into())
     }
 
+    /// The first eight bytes: an address, not a proof.
+    pub fn prefix(&self) -> u64 {
+        self.0.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+    }
+
     /// In constant time.
     pub fn matches(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
@@ -156,8 +174,7 @@ impl KeyDigest {
 
 /// First eight bytes of the SHA-256 of a secret: tells one secret from another, not what it is.
 pub fn fingerprint(secret: &[u8]) -> u64 {
-    let digest = Sha256::digest(secret);
-    digest.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+    KeyDigest::of(secret).prefix()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserr)]

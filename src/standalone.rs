@@ -9,17 +9,16 @@
 //! `allow_on_headers_stop_iteration`: the key is chosen before the model is known, and a body is patched
 //! on its way.
 
+use crate::consumer::identify::Caller;
 use crate::effect::{Cx, Effect, Flow};
 use crate::gateway::{ANSWERED_HEADER, CLUSTER_HEADER};
 use crate::headers::Headers;
 use crate::intake::{self, Pending};
 use crate::keys::{self, Want};
-use crate::plan::Plan;
 use crate::reply::{Refusal, Reply};
 use crate::routing;
 use crate::runtime::{Mode, Provider, ProviderIndex, Runtime, Secret};
 use crate::signal::{Signal, Verdict};
-use crate::tally;
 use crate::trip::{Progress, Trip};
 use crate::upstream;
 
@@ -45,9 +44,9 @@ enum State {
     #[default]
     Start,
     /// Headers are held, and kept here to be changed when the body is known.
-    AwaitingBody(Pending, Headers, Option<ProviderIndex>),
+    AwaitingBody(Box<Pending>, Headers, Option<ProviderIndex>),
     /// Headers are gone with a key; the body still needs to be read and patched.
-    Ahead(Pending, Ahead),
+    Ahead(Box<Pending>, Ahead),
     Sent(Box<Trip>),
     Done,
 }
@@ -77,18 +76,19 @@ impl Standalone {
         cx: &mut Cx<'_>,
         headers: &Headers,
         host: &Host<'_>,
+        caller: &Caller,
         end_of_stream: bool,
     ) -> Flow {
         let runtime = cx.runtime;
         intake::sanitize(cx, headers, |name| is_secret_header(runtime, name));
-        let pending = match intake::head(cx, headers, end_of_stream) {
+        let pending = match intake::head(cx, headers, caller, end_of_stream) {
             Ok(pending) => pending,
             Err(reply) => return self.answer(cx, reply),
         };
         let provider = pinned(runtime, host);
         match runtime.mode {
             Mode::Body => {
-                self.state = State::AwaitingBody(pending, headers.clone(), provider);
+                self.state = State::AwaitingBody(Box::new(pending), headers.clone(), provider);
                 Flow::Pause
             }
             Mode::Headers => self.go_ahead(cx, pending, headers, provider),
@@ -217,6 +217,9 @@ impl Standalone {
     ) -> Flow {
         let plan = intake::body(cx, pending, body).and_then(|mut plan| {
             plan.only = provider;
+            if plan.open_targets(cx.runtime).next().is_none() {
+                return Err(intake::no_model(&plan.model).openai());
+            }
             routing::leave_out_unfit(cx.runtime, &mut plan, body).map_err(Refusal::openai)?;
             Ok(plan)
         });
@@ -224,7 +227,7 @@ impl Standalone {
             Ok(plan) => plan,
             Err(reply) => return self.answer(cx, reply),
         };
-        count_request(cx, &plan);
+        intake::count_request(cx, &plan);
         if let Err(shortage) = routing::advance(cx, &mut plan) {
             let refusal = routing::refusal(cx, &plan, &shortage);
             return self.answer(cx, refusal.openai());
@@ -261,7 +264,8 @@ impl Standalone {
                 "The route names no provider: set its metadata keyward.provider, or mode: body.";
             return self.answer(cx, Refusal::server(500, "internal_error", message).openai());
         };
-        let want = Want { model: "", tokens: 0, session: pending.session, tried: &[] };
+        let own = runtime.consumers.own_keys(&pending.access.consumer, index);
+        let want = Want { model: "", tokens: 0, session: pending.session, tried: &[], own };
         let claimed = keys::claim(cx.shared, runtime, provider, &want, cx.now, &mut cx.random);
         let claim = match claimed {
             Ok(claim) => claim,
@@ -282,7 +286,7 @@ impl Standalone {
         upstream::address(cx, headers, provider, pending.endpoint, &credentials);
         // Nobody knows yet how long the patched body will be.
         cx.remove_header("content-length");
-        self.state = State::Ahead(pending, ahead);
+        self.state = State::Ahead(Box::new(pending), ahead);
         Flow::Continue
     }
 
@@ -305,7 +309,7 @@ impl Standalone {
                 return self.answer(cx, reply);
             }
         };
-        count_request(cx, &plan);
+        intake::count_request(cx, &plan);
         plan.attempts = 1;
         plan.claim = Some(ahead.claim);
         if let Some(key) = cx.runtime.keys.get(ahead.claim.key) {
@@ -373,15 +377,6 @@ impl Standalone {
         intake::refuse(cx, reply);
         self.state = State::Done;
         Flow::Pause
-    }
-}
-
-fn count_request(cx: &mut Cx<'_>, plan: &Plan) {
-    let runtime = cx.runtime;
-    if let Some(model) = runtime.models.find(&plan.model) {
-        cx.count("requests", &[("model", &model.name)]);
-        let written = tally::request(cx.shared, &model.usage_slot, cx.now);
-        cx.lost(written);
     }
 }
 

@@ -1,4 +1,5 @@
-//! `GET /keyward/status`: every provider, key and model as the records say, for operators.
+//! `GET /keyward/status`: every provider, key and model, and who has called, as the records say, for
+//! operators.
 
 use serde::Serialize;
 
@@ -15,6 +16,9 @@ struct Status<'a> {
     providers: Vec<ProviderStatus<'a>>,
     keys: Vec<KeyStatus<'a>>,
     models: Vec<ModelStatus<'a>>,
+    /// Those that have called.
+    consumers: Vec<CallerStatus<'a>>,
+    teams: Vec<CallerStatus<'a>>,
 }
 
 #[derive(Serialize)]
@@ -55,6 +59,12 @@ struct ModelStatus<'a> {
 }
 
 #[derive(Serialize)]
+struct CallerStatus<'a> {
+    name: &'a str,
+    requests: u64,
+}
+
+#[derive(Serialize)]
 struct Use {
     requests: u64,
     failures: u64,
@@ -77,11 +87,23 @@ struct Tokens {
 }
 
 pub fn render(cx: &Cx<'_>) -> Vec<u8> {
+    let callers = &cx.runtime.consumers;
     let status = Status {
         time: cx.now.rfc3339(),
         providers: cx.runtime.providers.iter().map(|provider| of_provider(cx, provider)).collect(),
         keys: cx.runtime.keys.iter().map(|key| of_key(cx, key)).collect(),
         models: cx.runtime.models.list.iter().map(|model| of_model(cx, model)).collect(),
+        consumers: callers
+            .list
+            .iter()
+            .map(|consumer| of_caller(cx, &consumer.name, &consumer.usage_slot()))
+            .filter(|consumer| consumer.requests > 0)
+            .collect(),
+        teams: callers
+            .teams
+            .iter()
+            .map(|team| of_caller(cx, &team.name, &team.usage_slot()))
+            .collect(),
     };
     // Strings and numbers only: this cannot fail.
     serde_json::to_vec(&status).unwrap_or_default()
@@ -170,6 +192,11 @@ fn of_key<'a>(cx: &Cx<'_>, key: &'a Key) -> KeyStatus<'a> {
 fn of_model<'a>(cx: &Cx<'_>, model: &'a Model) -> ModelStatus<'a> {
     let Use { requests, tokens, .. } = of_tally(&ledger::read(cx.shared, &model.usage_slot));
     ModelStatus { name: &model.name, requests, tokens }
+}
+
+fn of_caller<'a>(cx: &Cx<'_>, name: &'a str, slot: &str) -> CallerStatus<'a> {
+    let tally: Tally = ledger::read(cx.shared, slot);
+    CallerStatus { name, requests: tally.requests }
 }
 
 fn of_tally(tally: &Tally) -> Use {

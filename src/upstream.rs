@@ -1,11 +1,11 @@
 //! What goes to a provider and what of its answer goes on to the client: the same for every stage that
 //! sends a key.
 
+use crate::consumer::identify::CREDENTIALS;
 use crate::effect::Cx;
 use crate::endpoint::Endpoint;
 use crate::formats::{self, Format};
 use crate::headers::Headers;
-use crate::intake::CREDENTIALS;
 use crate::provider::Credential;
 use crate::runtime::{Key, Provider, Secret, fingerprint};
 

@@ -84,7 +84,7 @@ fn example() -> Value {
             {"name": "gpt-*", "targets": [{"provider": "openai"}]},
             {"name": "gpt-4o*", "targets": [{"provider": "openai"}]},
         ],
-        "consumers": [{"name": "acme"}],
+        "consumers": [{"name": "acme", "keys": [{"env": "ADMIN_KEY"}, {"inline": "sk-acme"}]}],
         "anonymous": {"consumer": "acme"},
         "admin": {"keys": [
             // `printf %s secret | sha256sum`
@@ -164,7 +164,7 @@ fn every_field_is_used() {
     assert_eq!(names(&backup.levels), shared);
     assert_eq!(runtime.keys.len(), 6, "a shared key is there once");
 
-    assert_eq!(runtime.anonymous.as_deref(), Some("acme"));
+    assert_eq!(runtime.consumers.anonymous, Some(0));
     let [by_digest, by_environment, inline] = runtime.admin.as_slice() else { panic!("three") };
     assert_eq!(by_digest, inline);
     assert_ne!(by_digest, by_environment);
@@ -267,7 +267,11 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(runtime.failover, failover);
     assert_eq!(runtime.mode, Mode::Headers);
     assert_eq!(runtime.max_body, 32 << 20);
-    assert!(runtime.anonymous.is_none() && runtime.admin.is_empty() && runtime.sticky.is_none());
+    assert!(
+        runtime.consumers.anonymous.is_none()
+            && runtime.admin.is_empty()
+            && runtime.sticky.is_none()
+    );
     assert!(!runtime.response_headers);
 
     // One field of a group that is given leaves the others at their defaults.
@@ -295,14 +299,14 @@ fn a_bad_value_is_refused_with_its_path() {
     let noon = "2026-12-25T12:00:00Z";
 
     let top: Vec<(&str, Value, String)> = vec![
-        ("provider", json!([]), "provider: unknown field; known: providers, key_pools, models, consumers, anonymous, admin, failover, mode, response_headers, sticky, max_body".into()),
+        ("provider", json!([]), "provider: unknown field; known: providers, key_pools, models, consumers, teams, roles, identify, anonymous, admin, failover, mode, response_headers, sticky, max_body".into()),
         ("providers", json!({}), "providers: expected an array, found an object".into()),
         ("providers", json!([]), "providers: expected at least 1".into()),
         ("models", Value::Null, "models: expected an array, found null".into()),
         ("models/0", json!("fast"), "models[0]: expected an object, found a string".into()),
         ("models/0/targets", json!([]), "models[0].targets: expected at least 1".into()),
         ("models/0/targets/0/modle", json!("x"), "models[0].targets[0].modle: unknown field; known: provider, model".into()),
-        ("consumers", json!([{"name": "acme", "team": "x"}]), "consumers[0].team: unknown field; known: name".into()),
+        ("consumers", json!([{"name": "acme", "key": "x"}]), "consumers[0].key: unknown field; known: name, team, enabled, keys, identities, roles, allow, deny, provider_keys".into()),
         ("response_headers", json!("yes"), "response_headers: expected a boolean, found a string".into()),
         ("mode", json!("both"), r#"mode: "both" is unknown; known: headers, body"#.into()),
         ("models/0/name", json!("g*t"), "models[0].name: `*` may only be the last character".into()),
@@ -580,7 +584,7 @@ fn sizes_are_bounded() {
             "/key_pools",
             pool(1022),
             pool(1023),
-            "1025 keys in all providers and key_pools; at most 1024",
+            "1025 keys in all providers, key_pools and provider_keys; at most 1024",
         ),
     ];
     for (pointer, largest, larger, message) in cases {
@@ -596,7 +600,8 @@ fn a_misplaced_secret_is_not_shown() {
     const MISPLACED: &str = "sk-proj-mi5placed";
     let example = example();
     let mut places = Vec::new();
-    for section in ["/providers/0/keys", "/key_pools", "/admin", "/providers/0/host", "/sticky"] {
+    let sections = ["/providers/0/keys", "/key_pools", "/admin", "/consumers/0/keys"];
+    for section in sections.into_iter().chain(["/providers/0/host", "/sticky"]) {
         collect_places(example.pointer(section).unwrap(), section, &mut places);
     }
     // Names, times and windows are echoed: no place for a key.
@@ -715,7 +720,7 @@ fn protobuf(value: &Value) -> Kind {
 
 /// All of a runtime as text, its secrets too, in an order that does not depend on a hash.
 fn view(runtime: &Runtime) -> String {
-    let Runtime { providers, keys, models, admin, anonymous, failover, mode, .. } = runtime;
+    let Runtime { providers, keys, models, admin, consumers, failover, mode, .. } = runtime;
     let Runtime { response_headers, sticky, max_body, warnings, .. } = runtime;
     let exact: BTreeMap<_, _> = models.exact.iter().collect();
     let secret = |secret: &Secret| match secret {
@@ -723,8 +728,8 @@ fn view(runtime: &Runtime) -> String {
     };
     let secrets: BTreeSet<_> = keys.iter().map(|key| (&key.name, secret(&key.secret))).collect();
     format!(
-        "{providers:#?}{keys:#?}{secrets:#?}{:#?}{exact:#?}{:#?}{admin:?}{anonymous:?}{failover:?}\
+        "{providers:#?}{keys:#?}{secrets:#?}{:#?}{exact:#?}{:#?}{admin:?}{:?}{failover:?}\
          {mode:?}{response_headers}{sticky:?}{max_body}{warnings:?}",
-        models.list, models.prefixes
+        models.list, models.prefixes, consumers.list
     )
 }

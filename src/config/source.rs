@@ -14,8 +14,8 @@ use serde_json::{Map, Number, Value};
 
 use super::error::{ConfigError, Errors};
 
-/// Bytes of a document.
-const MAX_DOCUMENT: usize = 4 << 20;
+/// Bytes of a document: 20,000 consumers of 800 each.
+const MAX_DOCUMENT: usize = 16 << 20;
 /// Objects and arrays within each other; the deepest field is at 8.
 const MAX_DEPTH: usize = 16;
 /// Members of one object; the largest has 13. Bounds the search for a member's position.
@@ -261,7 +261,7 @@ mod tests {
         let error = read(" ".repeat(MAX_DOCUMENT).as_bytes()).unwrap_err();
         assert_eq!(error, "the configuration is empty");
         let error = read(format!("{}{{}}", " ".repeat(MAX_DOCUMENT)).as_bytes()).unwrap_err();
-        assert_eq!(error, "the configuration has 4194306 bytes; at most 4194304");
+        assert_eq!(error, "the configuration has 16777218 bytes; at most 16777216");
     }
 
     #[test]

@@ -360,7 +360,7 @@ pub(super) fn check_length(length: usize, min: usize, max: usize) -> Result<(), 
     Ok(())
 }
 
-fn from_text<T, V: IntoValue>(
+pub(super) fn from_text<T, V: IntoValue>(
     value: Value<V>,
     location: ValuePointerRef<'_>,
     parse: impl FnOnce(String) -> Result<T, Invalid>,

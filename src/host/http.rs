@@ -9,10 +9,12 @@ use proxy_wasm::types::Action;
 use super::abi::{self, Message};
 use super::root::Plugin;
 use crate::attempt::{self, Attempt};
+use crate::consumer::identify::Caller;
 use crate::effect::{Cx, Effect, Flow};
 use crate::gateway::Gateway;
 use crate::headers::Headers;
 use crate::plan::FILTER_STATE;
+use crate::runtime::Runtime;
 use crate::standalone::{self, Standalone};
 
 /// What a plugin was loaded as; its `root_id`.
@@ -135,7 +137,9 @@ impl HttpContext for Http {
     fn on_http_request_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
         let headers = abi::headers(Message::Request);
         self.run(Message::Request, 0, |exchange, cx| match exchange {
-            Exchange::Gateway(gateway) => gateway.on_request_headers(cx, &headers, end_of_stream),
+            Exchange::Gateway(gateway) => {
+                gateway.on_request_headers(cx, &headers, &caller(cx.runtime), end_of_stream)
+            }
             Exchange::Attempt(attempt) => attempt_head(attempt, cx, &headers, end_of_stream),
             Exchange::Standalone(standalone) => {
                 let provider =
@@ -143,7 +147,8 @@ impl HttpContext for Http {
                 let cluster = text(&["xds", "cluster_name"]);
                 let host =
                     standalone::Host { provider: provider.as_deref(), cluster: cluster.as_deref() };
-                standalone.on_request_headers(cx, &headers, &host, end_of_stream)
+                let caller = caller(cx.runtime);
+                standalone.on_request_headers(cx, &headers, &host, &caller, end_of_stream)
             }
         })
     }
@@ -208,6 +213,21 @@ impl HttpContext for Http {
                 standalone.on_response_body(cx, &body, end_of_stream)
             }
         })
+    }
+}
+
+/// What the configuration asks for of a request besides its headers.
+fn caller(runtime: &Runtime) -> Caller {
+    let asks = &runtime.consumers.asks;
+    let properties = asks.properties.iter().map(|path| {
+        let path: Vec<&str> = path.iter().map(String::as_str).collect();
+        abi::property(&path).unwrap_or_default()
+    });
+    Caller {
+        address: if asks.address { text(&["source", "address"]) } else { None },
+        route: if asks.route { text(&["xds", "route_name"]) } else { None },
+        route_metadata: abi::property(&["xds", "route_metadata"]).unwrap_or_default(),
+        properties: properties.collect(),
     }
 }
 

@@ -1,21 +1,21 @@
 //! From the document as written to the configuration as used.
 
+mod consumers;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use deserr::ValuePointerRef;
 
 use super::{
-    Key, KeyDigest, KeyIndex, Model, Models, Provider, ProviderIndex, Runtime, Secret, Target,
-    fingerprint,
+    Key, KeyDigest, KeyIndex, Model, Models, Provider, ProviderIndex, Runtime, SLOTS, Secret,
+    Target, fingerprint,
 };
 use crate::config::error::{ConfigError, Errors, LoadError, known, quoted};
-use crate::config::secrets::{EnvironmentName, PresentedKey, SecretSource};
+use crate::config::secrets::{EnvironmentName, SecretSource};
 use crate::config::source::Document;
-use crate::config::{self, Anonymous, Config, Entry, MAX_KEYS};
+use crate::config::{self, Config, Entry, MAX_KEYS};
 use crate::provider;
 
-/// Version of the records in shared data, which outlive a reload and are seen by older and newer code.
-const SLOTS: &str = "keyward/1";
 const ROOT: ValuePointerRef<'static> = ValuePointerRef::Origin;
 /// Bytes of a secret: it travels in one header.
 const MAX_SECRET: usize = 16 << 10;
@@ -51,14 +51,16 @@ impl Runtime {
         compiler.check_names(&config.providers, &config.key_pools);
         compiler.check_unique("models", config.models.iter().map(Named::name));
         compiler.check_unique("consumers", config.consumers.iter().map(Named::name));
-        compiler.check_key_count(&config.providers, &config.key_pools);
+        compiler.check_unique("teams", config.teams.iter().map(Named::name));
+        compiler.check_unique("roles", config.roles.iter().map(Named::name));
+        compiler.check_key_count(&config);
 
-        let consumers: Vec<&str> = config.consumers.iter().filter_map(Named::name).collect();
-        let anonymous = compiler.anonymous(&config.anonymous, &consumers);
         let admin = compiler.admin(&config.admin);
         let pools = compiler.pools(&config.key_pools);
-        let providers = compiler.providers(&config.providers, &pools);
+        let brought = brought(&config.consumers);
+        let providers = compiler.providers(&config.providers, &pools, &brought);
         let models = compiler.models(&config.models, &config.providers);
+        let consumers = compiler.consumers(&config);
         compiler.warn_of_unused(&config);
         compiler.warn_of_shared_secrets();
 
@@ -70,7 +72,7 @@ impl Runtime {
             keys: compiler.keys,
             models,
             admin,
-            anonymous,
+            consumers,
             failover: config.failover,
             mode: config.mode,
             response_headers: config.response_headers,
@@ -128,29 +130,18 @@ impl Compiler<'_> {
         }
     }
 
-    fn check_key_count(
-        &mut self,
-        providers: &[Entry<config::Provider>],
-        pools: &[Entry<config::KeyPool>],
-    ) {
-        let own = providers.iter().filter_map(Entry::read).map(|provider| provider.keys.0.len());
-        let shared = pools.iter().filter_map(Entry::read).map(|pool| pool.keys.0.len());
-        let count: usize = own.chain(shared).sum();
+    fn check_key_count(&mut self, config: &Config) {
+        let own = config.providers.iter().filter_map(Entry::read).map(|p| p.keys.0.len());
+        let shared = config.key_pools.iter().filter_map(Entry::read).map(|pool| pool.keys.0.len());
+        let consumers = config.consumers.iter().filter_map(Entry::read);
+        let brought = consumers.flat_map(|c| &c.provider_keys.0).map(|own| own.keys.0.len());
+        let count: usize = own.chain(shared).chain(brought).sum();
         if count > MAX_KEYS {
-            let message =
-                format!("{count} keys in all providers and key_pools; at most {MAX_KEYS}");
+            let message = format!(
+                "{count} keys in all providers, key_pools and provider_keys; at most {MAX_KEYS}"
+            );
             self.errors.push(ROOT, message);
         }
-    }
-
-    fn anonymous(&mut self, anonymous: &Anonymous, consumers: &[&str]) -> Option<String> {
-        let Anonymous::Consumer(name) = anonymous else { return None };
-        if !consumers.contains(&name.0.as_str()) {
-            let known = known(consumers.iter().copied());
-            let message = format!("{} is not a consumer; {known}", quoted(&name.0));
-            self.errors.push(ROOT.push_key("anonymous").push_key("consumer"), message);
-        }
-        Some(name.0.clone())
     }
 
     fn admin(&mut self, admin: &config::Admin) -> Vec<KeyDigest> {
@@ -159,19 +150,7 @@ impl Compiler<'_> {
         let mut digests = Vec::new();
         for (index, key) in admin.keys.0.iter().enumerate() {
             let location = keys.push_index(index);
-            let secret = match key {
-                PresentedKey::Sha256(digest) => {
-                    digests.push(KeyDigest(digest.0));
-                    continue;
-                }
-                PresentedKey::Environment(name) => {
-                    self.environment_secret(name, location.push_key("env"))
-                }
-                PresentedKey::Inline(text) => {
-                    self.header_secret(&text.0, location.push_key("inline"))
-                }
-            };
-            digests.extend(secret.map(|secret| KeyDigest::of(secret.as_bytes())));
+            digests.extend(self.presented_key(key, location));
         }
         digests
     }
@@ -193,12 +172,13 @@ impl Compiler<'_> {
         &mut self,
         providers: &[Entry<config::Provider>],
         pools: &HashMap<&str, Levels>,
+        brought: &HashSet<&str>,
     ) -> Vec<Provider> {
         let location = ROOT.push_key("providers");
         let mut compiled = Vec::new();
         for (index, entry) in providers.iter().enumerate() {
             let Some(provider) = entry.read() else { continue };
-            compiled.extend(self.provider(provider, pools, location.push_index(index)));
+            compiled.extend(self.provider(provider, pools, brought, location.push_index(index)));
         }
         compiled
     }
@@ -207,12 +187,13 @@ impl Compiler<'_> {
         &mut self,
         written: &config::Provider,
         pools: &HashMap<&str, Levels>,
+        brought: &HashSet<&str>,
         location: ValuePointerRef<'_>,
     ) -> Option<Provider> {
         let name = written.name.0.as_str();
         let mut levels = self.keys(&Owner::Provider(name), &written.keys.0, location);
         levels.extend(self.shared_levels(&written.pools.0, pools, location));
-        if written.keys.0.is_empty() && written.pools.0.is_empty() {
+        if written.keys.0.is_empty() && written.pools.0.is_empty() && !brought.contains(name) {
             self.errors.push(location, "has neither keys nor pools");
         }
         let Some(kind) = written.kind.or_else(|| provider::find(name)) else {
@@ -420,17 +401,28 @@ impl Compiler<'_> {
     }
 }
 
+/// Providers that consumers bring keys for.
+fn brought(consumers: &[Entry<config::consumers::Consumer>]) -> HashSet<&str> {
+    let keys = consumers.iter().filter_map(Entry::read).flat_map(|c| &c.provider_keys.0);
+    keys.map(|own| own.provider.0.as_str()).collect()
+}
+
 /// Who has a key.
 enum Owner<'n> {
     Provider(&'n str),
     Pool(&'n str),
+    Consumer { consumer: &'n str, provider: &'n str },
 }
 
 impl Owner<'_> {
     fn key(&self, written: &config::Key, secret: Secret) -> Key {
         let (owner, name) = match self {
-            Self::Provider(name) => (format!("provider:{name}"), name),
-            Self::Pool(name) => (format!("pool:{name}"), name),
+            Self::Provider(name) => (format!("provider:{name}"), (*name).to_owned()),
+            Self::Pool(name) => (format!("pool:{name}"), (*name).to_owned()),
+            Self::Consumer { consumer, provider } => {
+                let name = format!("{consumer}/{provider}");
+                (format!("consumer:{name}"), name)
+            }
         };
         let id = written.id.0.as_str();
         let slot = format!("{SLOTS}/key/{owner}/{id}");
@@ -475,7 +467,14 @@ macro_rules! named {
     )*};
 }
 
-named!(config::Provider, config::KeyPool, config::Model, config::Consumer);
+named!(
+    config::Provider,
+    config::KeyPool,
+    config::Model,
+    config::consumers::Consumer,
+    config::consumers::Team,
+    config::consumers::Role
+);
 
 impl<T> Entry<T> {
     fn read(&self) -> Option<&T> {

@@ -83,11 +83,15 @@ class WithoutTimestamps(yaml.SafeLoader):
 
 
 def test_the_configuration_of_the_readme_is_accepted(tmp_path):
-    (text,) = re.findall(r"```yaml\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
-    document = yaml.load(text, WithoutTimestamps)
-    names = set(re.findall(r"env: (\w+)", text))
-    bootstrap = config.two_stages(document, {name: config.Endpoint(1) for name in ("openai", "groq")}, sorted(names))
-    Envoy(bootstrap, tmp_path / "envoy", {name: f"sk-{name.lower()}" for name in names}).stop()
+    """The whole one, that with the consumers of the second example, and the route of the third before the others."""
+    texts = re.findall(r"```yaml\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
+    document, consumers, route = (yaml.load(text, WithoutTimestamps) for text in texts)
+    names = set(re.findall(r"env: (\w+)", "".join(texts)))
+    endpoints = {name: config.Endpoint(1) for name in ("openai", "groq")}
+    for number, whole in enumerate((document, document | consumers)):
+        bootstrap = config.two_stages(whole, endpoints, sorted(names))
+        config.routes(bootstrap)[:0] = route
+        Envoy(bootstrap, tmp_path / f"envoy-{number}", {name: f"sk-{name.lower()}" for name in names}).stop()
 
 
 class TlsProvider:

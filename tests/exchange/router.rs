@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use keyward::attempt::{self, Attempt};
+use keyward::consumer::identify::Caller;
 use keyward::effect::{Effect, Flow};
 use keyward::gateway::{CLUSTER_HEADER, Gateway, RETRY_HEADER};
 use keyward::headers::Headers;
@@ -136,8 +137,9 @@ impl<'w> Flight<'w> {
         let headers = self.request.headers();
         let (world, runtime) = (self.world, Rc::clone(&self.gateway_runtime));
         let empty = self.body.is_empty();
-        let (mut flow, effects) =
-            world.run(&runtime, |cx| self.gateway.on_request_headers(cx, &headers, empty));
+        let (mut flow, effects) = world.run(&runtime, |cx| {
+            self.gateway.on_request_headers(cx, &headers, &Caller::default(), empty)
+        });
         let mut done = self.apply_to_request(effects);
         // Two pieces, as the host hands them over: all that has come so far.
         for (part, last) in [(self.body.len() / 2, false), (self.body.len(), true)] {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use keyward::consumer::identify::Caller;
 use keyward::effect::Flow;
 use keyward::standalone::{Host, Standalone};
 use serde_json::{Value, json};
@@ -26,8 +27,9 @@ fn ask(world: &World, request: &Request) -> Got {
     let mut state = HashMap::new();
     let host = Host { provider: None, cluster: Some("a") };
     let headers = fields.headers();
-    let (first, effects) =
-        world.run(&runtime, |cx| stage.on_request_headers(cx, &headers, &host, false));
+    let (first, effects) = world.run(&runtime, |cx| {
+        stage.on_request_headers(cx, &headers, &host, &Caller::default(), false)
+    });
     let mut done = apply(world, effects, &mut fields, &mut state);
     let (mut body, mut flow) = (request.body.clone().into_bytes(), first);
     let mut calls = Vec::new();
@@ -207,7 +209,9 @@ fn a_request_that_never_gets_to_its_body_gives_its_claim_back() {
         let mut stage = Standalone::default();
         let headers = Fields::new(chat("fast").headers).headers();
         let host = Host { provider: Some("a"), cluster: None };
-        let (_, _) = world.run(&runtime, |cx| stage.on_request_headers(cx, &headers, &host, false));
+        let (_, _) = world.run(&runtime, |cx| {
+            stage.on_request_headers(cx, &headers, &host, &Caller::default(), false)
+        });
         world.run(&runtime, |cx| stage.on_done(cx, true));
         assert_eq!(world.status_of("keys", "a/k1")["headroom"], 1.0, "{mode}");
         // Nor one whose body is refused.

@@ -45,6 +45,8 @@ class Setup:
     """More of Envoy's command line."""
     change: Callable[[dict], None] | None = None
     """A last change of Envoy's configuration."""
+    change_document: Callable[[dict], None] | None = None
+    """A last change of Keyward's."""
 
     def document(self) -> dict:
         providers = []
@@ -64,7 +66,10 @@ class Setup:
             "response_headers": True,
             **self.document_fields,
         }
-        return copy.deepcopy(document)
+        document = copy.deepcopy(document)
+        if self.change_document:
+            self.change_document(document)
+        return document
 
     def secrets(self) -> dict[str, str]:
         """Every secret by the name of its key, `provider/id`."""

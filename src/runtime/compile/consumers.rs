@@ -1,0 +1,390 @@
+//! Consumers, teams and roles: names resolved, keys digested, what the host has to tell collected.
+
+use std::collections::{HashMap, HashSet};
+
+use deserr::ValuePointerRef;
+
+use super::{Compiler, Entry, Named, Owner, ROOT};
+use crate::config::Config;
+use crate::config::consumers::{self as written, Anonymous};
+use crate::config::error::{known, quoted};
+use crate::config::rules as conditions;
+use crate::config::secrets::PresentedKey;
+use crate::config::values::Name;
+use crate::consumer::identify::MAX_KEY;
+use crate::consumer::rule::{HeaderRule, Pattern, Rule, Rules};
+use crate::consumer::{
+    Asks, Consumer, ConsumerIndex, ConsumerKey, Consumers, OwnKeys, Role, Source, Team,
+};
+use crate::runtime::{KeyDigest, SLOTS};
+
+/// Names that a warning lists.
+const LISTED: usize = 8;
+
+/// What parts of consumers refer to.
+struct References<'c> {
+    providers: Names<'c>,
+    roles: Names<'c>,
+    teams: Names<'c>,
+}
+
+impl<'c> References<'c> {
+    fn of(config: &'c Config) -> Self {
+        Self {
+            providers: Names::new("a provider", &config.providers),
+            roles: Names::new("a role", &config.roles),
+            teams: Names::new("a team", &config.teams),
+        }
+    }
+}
+
+/// Names of one kind and their positions.
+struct Names<'c> {
+    what: &'static str,
+    list: Vec<&'c str>,
+    positions: HashMap<&'c str, usize>,
+}
+
+impl<'c> Names<'c> {
+    fn new<T>(what: &'static str, entries: &'c [Entry<T>]) -> Self
+    where
+        Entry<T>: Named,
+    {
+        let list: Vec<&str> = entries.iter().filter_map(Named::name).collect();
+        let positions = list.iter().enumerate().map(|(index, name)| (*name, index)).collect();
+        Self { what, list, positions }
+    }
+}
+
+impl Compiler<'_> {
+    pub(super) fn consumers(&mut self, config: &Config) -> Consumers {
+        let references = References::of(config);
+        let roles = self.roles(&config.roles, &references);
+        let teams = self.teams(&config.teams, &references);
+        let mut list = Vec::with_capacity(config.consumers.len());
+        let location = ROOT.push_key("consumers");
+        for (index, entry) in config.consumers.iter().enumerate() {
+            let Some(consumer) = entry.read() else { continue };
+            list.push(self.consumer(consumer, &references, location.push_index(index)));
+        }
+        let mut consumers = Consumers::new(list, teams, roles);
+        // Indices are right only where every consumer could be read; all else is an error already.
+        consumers.set_keys(self.consumer_keys(&config.consumers));
+        self.identities(&config.consumers, &mut consumers);
+        consumers.anonymous = self.anonymous(&config.anonymous, &config.consumers);
+        self.sources(config, &mut consumers);
+        collect_asks(&mut consumers);
+        self.warn_of_idle(config, &consumers);
+        consumers
+    }
+
+    fn roles(&mut self, roles: &[Entry<written::Role>], references: &References<'_>) -> Vec<Role> {
+        let location = ROOT.push_key("roles");
+        let mut compiled = Vec::new();
+        for (index, entry) in roles.iter().enumerate() {
+            let Some(role) = entry.read() else { continue };
+            let rules = self.rules(&role.allow, &role.deny, references, location.push_index(index));
+            compiled.push(Role { name: role.name.0.clone(), rules });
+        }
+        compiled
+    }
+
+    fn teams(&mut self, teams: &[Entry<written::Team>], references: &References<'_>) -> Vec<Team> {
+        let location = ROOT.push_key("teams");
+        let mut compiled = Vec::new();
+        for (index, entry) in teams.iter().enumerate() {
+            let Some(team) = entry.read() else { continue };
+            let at = location.push_index(index);
+            compiled.push(Team {
+                name: team.name.0.clone(),
+                enabled: team.enabled,
+                roles: self.given_roles(&team.roles.0, references, at),
+                rules: self.rules(&team.allow, &team.deny, references, at),
+            });
+        }
+        compiled
+    }
+
+    fn consumer(
+        &mut self,
+        consumer: &written::Consumer,
+        references: &References<'_>,
+        at: ValuePointerRef<'_>,
+    ) -> Consumer {
+        let team = consumer
+            .team
+            .as_ref()
+            .and_then(|team| self.find(&references.teams, team, at.push_key("team")));
+        Consumer {
+            name: consumer.name.0.clone(),
+            enabled: consumer.enabled,
+            team,
+            roles: self.given_roles(&consumer.roles.0, references, at),
+            rules: self.rules(&consumer.allow, &consumer.deny, references, at),
+            own_keys: self.own_keys(consumer, references, at),
+        }
+    }
+
+    fn own_keys(
+        &mut self,
+        consumer: &written::Consumer,
+        references: &References<'_>,
+        at: ValuePointerRef<'_>,
+    ) -> Vec<OwnKeys> {
+        let at = at.push_key("provider_keys");
+        let name = consumer.name.0.as_str();
+        let mut compiled: Vec<OwnKeys> = Vec::new();
+        for (index, own) in consumer.provider_keys.0.iter().enumerate() {
+            let at = at.push_index(index);
+            let provider_name = own.provider.0.as_str();
+            let owner = Owner::Consumer { consumer: name, provider: provider_name };
+            let levels = self.keys(&owner, &own.keys.0, at);
+            let here = at.push_key("provider");
+            let found = self.find(&references.providers, &own.provider, here);
+            let Some(provider) = found else { continue };
+            if compiled.iter().any(|earlier| earlier.provider == provider) {
+                self.errors.push(here, format!("{} is listed twice", quoted(provider_name)));
+            }
+            let turn_slot = format!("{SLOTS}/provider/{provider_name}/of/{name}");
+            compiled.push(OwnKeys { provider, levels, shared: own.shared, turn_slot });
+        }
+        compiled
+    }
+
+    fn given_roles(
+        &mut self,
+        roles: &[Name],
+        references: &References<'_>,
+        at: ValuePointerRef<'_>,
+    ) -> Vec<usize> {
+        let at = at.push_key("roles");
+        let mut given = Vec::with_capacity(roles.len());
+        for (index, role) in roles.iter().enumerate() {
+            given.extend(self.find(&references.roles, role, at.push_index(index)));
+        }
+        given
+    }
+
+    fn rules(
+        &mut self,
+        allow: &conditions::RuleList,
+        deny: &conditions::RuleList,
+        references: &References<'_>,
+        at: ValuePointerRef<'_>,
+    ) -> Rules {
+        let mut compile = |rules: &conditions::RuleList, field: &str| {
+            let at = at.push_key(field);
+            let mut compiled = Vec::with_capacity(rules.rules.len());
+            for (index, rule) in rules.rules.iter().enumerate() {
+                let at = if rules.listed { at.push_index(index) } else { at };
+                compiled.push(self.rule(rule, references, at));
+            }
+            compiled
+        };
+        Rules { allow: compile(allow, "allow"), deny: compile(deny, "deny") }
+    }
+
+    fn rule(
+        &mut self,
+        rule: &conditions::Rule,
+        references: &References<'_>,
+        at: ValuePointerRef<'_>,
+    ) -> Rule {
+        let at = at.push_key("providers");
+        let mut providers = |names: &[Name]| {
+            let mut found = Vec::with_capacity(names.len());
+            for (index, name) in names.iter().enumerate() {
+                let at = at.push_index(index);
+                found.extend(self.find(&references.providers, name, at));
+            }
+            found.into_iter().collect()
+        };
+        Rule {
+            route: rule.route.as_ref().map(|route| route.0.clone()),
+            header: rule.header.as_ref().map(|header| HeaderRule {
+                name: header.name.0.clone(),
+                value: match (&header.equals, &header.prefix) {
+                    (Some(exact), _) => Pattern::Exact(exact.0.clone()),
+                    (None, prefix) => {
+                        Pattern::Prefix(prefix.as_ref().map(|p| p.0.clone()).unwrap_or_default())
+                    }
+                },
+            }),
+            cidrs: rule.cidrs.as_ref().map(|cidrs| cidrs.0.clone()),
+            hours: rule.hours.as_ref().map(|hours| hours.0.clone()),
+            endpoints: rule.endpoints.as_ref().map(|endpoints| endpoints.0.clone()),
+            providers: rule.providers.as_ref().map(|names| providers(&names.0)),
+            models: rule
+                .models
+                .as_ref()
+                .map(|models| models.0.iter().map(|m| Pattern::of_model(&m.0)).collect()),
+        }
+    }
+
+    fn consumer_keys(&mut self, consumers: &[Entry<written::Consumer>]) -> Vec<ConsumerKey> {
+        let location = ROOT.push_key("consumers");
+        let mut seen: HashMap<[u8; 32], (usize, usize)> = HashMap::new();
+        let mut compiled = Vec::new();
+        for (consumer, entry) in consumers.iter().enumerate() {
+            let Some(written) = entry.read() else { continue };
+            let at = location.push_index(consumer);
+            let at = at.push_key("keys");
+            for (index, key) in written.keys.0.iter().enumerate() {
+                let at = at.push_index(index);
+                let Some(digest) = self.presented_key(&key.key, at) else { continue };
+                if let Some((other, first)) = seen.get(&digest.0) {
+                    let message = format!("the same key as consumers[{other}].keys[{first}]");
+                    self.errors.push(at, message);
+                    continue;
+                }
+                seen.insert(digest.0, (consumer, index));
+                let (enabled, valid) = (key.enabled, key.valid);
+                compiled.push(ConsumerKey { digest, consumer, enabled, valid });
+            }
+        }
+        compiled
+    }
+
+    /// The digest of a key that somebody presents.
+    pub(super) fn presented_key(
+        &mut self,
+        key: &PresentedKey,
+        at: ValuePointerRef<'_>,
+    ) -> Option<KeyDigest> {
+        let (secret, at) = match key {
+            PresentedKey::Sha256(digest) => return Some(KeyDigest(digest.0)),
+            PresentedKey::Environment(name) => {
+                (self.environment_secret(name, at.push_key("env"))?, at.push_key("env"))
+            }
+            PresentedKey::Inline(text) => {
+                (self.header_secret(&text.0, at.push_key("inline"))?, at.push_key("inline"))
+            }
+        };
+        if secret.len() > MAX_KEY {
+            self.errors.push(at, format!("the key is longer than {MAX_KEY} bytes"));
+            return None;
+        }
+        Some(KeyDigest::of(secret.as_bytes()))
+    }
+
+    fn identities(&mut self, entries: &[Entry<written::Consumer>], consumers: &mut Consumers) {
+        let location = ROOT.push_key("consumers");
+        for (index, entry) in entries.iter().enumerate() {
+            let Some(consumer) = entry.read() else { continue };
+            let at = location.push_index(index);
+            let at = at.push_key("identities");
+            for (position, identity) in consumer.identities.0.iter().enumerate() {
+                match consumers.find(&identity.0).and_then(|other| consumers.get(other)) {
+                    Some(other) => {
+                        let identity = quoted(&identity.0);
+                        let message =
+                            format!("{identity} is also an identity of consumer {}", other.name);
+                        self.errors.push(at.push_index(position), message);
+                    }
+                    None => consumers.alias(identity.0.clone(), index),
+                }
+            }
+        }
+    }
+
+    fn anonymous(
+        &mut self,
+        anonymous: &Anonymous,
+        consumers: &[Entry<written::Consumer>],
+    ) -> Option<ConsumerIndex> {
+        let Anonymous::Consumer(name) = anonymous else { return None };
+        let at = ROOT.push_key("anonymous");
+        self.find(&Names::new("a consumer", consumers), name, at.push_key("consumer"))
+    }
+
+    fn sources(&mut self, config: &Config, consumers: &mut Consumers) {
+        let Some(identify) = &config.identify else {
+            consumers.sources.extend(consumers.has_keys().then_some(Source::Key));
+            return;
+        };
+        let at = ROOT.push_key("identify");
+        for (index, source) in identify.0.iter().enumerate() {
+            if identify.0.iter().take(index).any(|earlier| earlier == source) {
+                self.errors.push(at.push_index(index), "is listed twice");
+            }
+            consumers.sources.push(match source {
+                written::Source::Key => Source::Key,
+                written::Source::Header(name) => Source::Header(name.0.clone()),
+                written::Source::Property(path) => {
+                    consumers.asks.properties.push(path.clone());
+                    Source::Property(consumers.asks.properties.len() - 1)
+                }
+            });
+        }
+        if consumers.has_keys() && !consumers.sources.contains(&Source::Key) {
+            let message =
+                "consumers have keys, but identify does not list key: nobody looks at them";
+            self.warnings.push(message.to_owned());
+        }
+    }
+
+    /// The position of a name among those that there are.
+    fn find(&mut self, names: &Names<'_>, name: &Name, at: ValuePointerRef<'_>) -> Option<usize> {
+        let found = names.positions.get(name.0.as_str()).copied();
+        if found.is_none() {
+            let known = known(names.list.iter().copied());
+            self.errors.push(at, format!("{} is not {}; {known}", quoted(&name.0), names.what));
+        }
+        found
+    }
+
+    fn warn_of_idle(&mut self, config: &Config, consumers: &Consumers) {
+        let read = || config.consumers.iter().filter_map(Entry::read);
+        if matches!(consumers.sources.as_slice(), [] | [Source::Key]) {
+            let anonymous = consumers.anonymous.and_then(|index| consumers.get(index));
+            let mut nobody = read()
+                .filter(|c| c.keys.0.is_empty())
+                .map(|c| c.name.0.as_str())
+                .filter(|name| anonymous.is_none_or(|anonymous| anonymous.name != *name));
+            let mut listed: Vec<&str> = nobody.by_ref().take(LISTED).collect();
+            listed.extend(nobody.next().map(|_| "…"));
+            if !listed.is_empty() {
+                let listed = listed.join(", ");
+                self.warnings
+                    .push(format!("consumers without a key, whom nobody can be: {listed}"));
+            }
+        }
+        let teams: HashSet<usize> = consumers.list.iter().filter_map(|c| c.team).collect();
+        for (index, team) in consumers.teams.iter().enumerate() {
+            if !teams.contains(&index) {
+                self.warnings.push(format!("no consumer is in the team {}", team.name));
+            }
+        }
+        let of_consumers = consumers.list.iter().flat_map(|c| &c.roles);
+        let of_teams = consumers.teams.iter().flat_map(|team| &team.roles);
+        let roles: HashSet<usize> = of_consumers.chain(of_teams).copied().collect();
+        for (index, role) in consumers.roles.iter().enumerate() {
+            if !roles.contains(&index) {
+                self.warnings.push(format!("nobody has the role {}", role.name));
+            }
+        }
+    }
+}
+
+/// What rules and sources need to be told of each request.
+fn collect_asks(consumers: &mut Consumers) {
+    let properties = core::mem::take(&mut consumers.asks.properties);
+    let mut asks = Asks { properties, ..Asks::default() };
+    let of_consumers = consumers.list.iter().map(|consumer| &consumer.rules);
+    let of_teams = consumers.teams.iter().map(|team| &team.rules);
+    let of_roles = consumers.roles.iter().map(|role| &role.rules);
+    for rule in of_consumers
+        .chain(of_teams)
+        .chain(of_roles)
+        .flat_map(|rules| rules.allow.iter().chain(&rules.deny))
+    {
+        asks.address |= rule.cidrs.is_some();
+        asks.route |= rule.route.is_some();
+        if let Some(header) = &rule.header
+            && !asks.headers.contains(&header.name)
+        {
+            asks.headers.push(header.name.clone());
+        }
+    }
+    consumers.asks = asks;
+}
