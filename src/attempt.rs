@@ -90,6 +90,12 @@ impl Attempt {
             return self.reply(cx, intake::no_model(&plan.model));
         }
         let moved = host.provider.is_some_and(|name| plan.move_to(cx, name));
+        if host.provider.is_some_and(|name| plan.is_elsewhere(cx.runtime, name)) {
+            // No key leaves to an endpoint of another provider than it belongs to.
+            routing::release(cx, &mut plan);
+            let message = "The cluster leads to a provider that the model has no target for.";
+            return self.reply(cx, Refusal::server(500, "internal_error", message));
+        }
         if missed || moved {
             let last = plan.tried.last().copied();
             if let Err(shortage) = routing::claim_again(cx, &mut plan)
@@ -354,10 +360,15 @@ impl Plan {
         index.is_some()
     }
 
+    /// Planned for another provider.
+    fn is_elsewhere(&self, runtime: &Runtime, provider: &str) -> bool {
+        self.resolve(runtime).is_some_and(|target| target.provider.name != provider)
+    }
+
     /// Follows an operator's cluster that leads to another provider than planned (an aggregate cluster).
     fn move_to(&mut self, cx: &Cx<'_>, provider: &str) -> bool {
         let runtime: &Runtime = cx.runtime;
-        if self.resolve(runtime).is_some_and(|target| target.provider.name == provider) {
+        if !self.is_elsewhere(runtime, provider) {
             return false;
         }
         let target = self.targets(runtime).find(|target| {
