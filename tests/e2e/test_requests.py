@@ -224,3 +224,19 @@ def test_metrics_carry_labels(start):
         assert sample in samples, [line for line in samples if line.startswith("keyward")]
     names = {line.split("{")[0] for line in samples if line.startswith("keyward_")}
     assert not [name for name in names if "openai" in name or "fast" in name], "every label is extracted"
+
+
+def test_no_key_leaves_to_an_endpoint_of_another_provider(start):
+    """The operator's cluster for OpenAI holds an endpoint of Groq's, which the model has no target for."""
+
+    def misplace(bootstrap: dict):
+        (cluster,) = (c for c in bootstrap["static_resources"]["clusters"] if c["name"] == "openai-endpoints")
+        for group in cluster["load_assignment"]["endpoints"]:
+            for endpoint in group["lb_endpoints"]:
+                endpoint["metadata"] = {"filter_metadata": {"keyward": {"provider": "groq"}}}
+
+    models = [{"name": "fast", "targets": [{"provider": "openai"}]}]
+    gateway = start({"openai": ["a"], "groq": ["c"]}, models=models, change=misplace)
+    answer = gateway.chat()
+    assert (answer.status, answer.code) == (500, "internal_error")
+    assert gateway.requests == []
