@@ -83,7 +83,9 @@ impl Root {
     }
 
     fn configure(&mut self) -> Result<(), String> {
-        let root_id = abi::property(&["plugin_root_id"]).unwrap_or_default();
+        // Not known is not the same as empty: a gateway must not come up as something else.
+        let root_id = abi::property(&["plugin_root_id"])
+            .ok_or_else(|| "root_id: the host does not tell it".to_owned())?;
         self.stage = match root_id.as_slice() {
             b"gateway" => Stage::Gateway,
             b"attempt" => Stage::Attempt,
