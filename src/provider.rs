@@ -1,5 +1,6 @@
 //! The provider table: one row per service that Keyward can speak to.
 
+use crate::endpoint::Endpoints;
 use crate::formats::Format;
 use crate::providers::{anthropic, compatible};
 use crate::signal::Verdict;
@@ -15,6 +16,10 @@ pub struct Kind {
     pub base_path: &'static str,
     pub format: Format,
     pub credential: Credential,
+    /// What the service takes as it is, below `base_path`. Anything else is translated or refused, never sent.
+    pub endpoints: Endpoints,
+    /// What bounds the answer of chat completions.
+    pub answer_limit: AnswerLimit,
     /// Whether the service understands `stream_options.include_usage`.
     pub stream_options: bool,
     /// Whether its rate limits are counted per model: other models of the key go on.
@@ -33,6 +38,17 @@ pub enum Credential {
     Bearer,
     /// The key alone, in this header.
     Header(&'static str),
+}
+
+/// Which of the two names for the longest answer a service understands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnswerLimit {
+    Either,
+    /// `max_tokens`: the other name is refused or ignored.
+    MaxTokens,
+    /// Reasoning models refuse `max_tokens`
+    /// (<https://platform.openai.com/docs/api-reference/chat/create#chat-create-max_tokens>).
+    MaxCompletionTokensForReasoning,
 }
 
 /// Every row, in the order in which they are listed to operators.
