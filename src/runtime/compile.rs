@@ -1,11 +1,13 @@
 //! From the document as written to the configuration as used.
 
 mod consumers;
+mod environment;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use deserr::ValuePointerRef;
 
+use self::environment::unread_variables;
 use super::{
     Key, KeyDigest, KeyIndex, Model, Models, Provider, ProviderIndex, Runtime, SLOTS, Secret,
     Target, fingerprint,
@@ -31,8 +33,11 @@ type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
 /// Everything that is wrong with it, in document order.
 pub fn load(bytes: &[u8], environment: Environment<'_>) -> Result<Runtime, LoadError> {
     let document = Document::read(bytes)?;
-    Runtime::compile(Config::decode(&document), environment)
-        .map_err(|errors| LoadError::new(errors, &document.value))
+    Runtime::compile(Config::decode(&document), environment).map_err(|errors| {
+        let mut errors = Errors(errors);
+        errors.add_news(unread_variables(&document.value, environment));
+        LoadError::new(errors.0, &document.value)
+    })
 }
 
 impl Runtime {
@@ -44,12 +49,7 @@ impl Runtime {
         mut config: Config,
         environment: Environment<'_>,
     ) -> Result<Self, Vec<ConfigError>> {
-        let mut compiler = Compiler {
-            environment,
-            errors: core::mem::take(&mut config.errors),
-            keys: Vec::new(),
-            warnings: Vec::new(),
-        };
+        let mut compiler = Compiler::new(environment, core::mem::take(&mut config.errors));
         compiler.check_names(&config.providers, &config.key_pools);
         compiler.check_unique("models", config.models.iter().map(Named::name));
         compiler.check_unique("consumers", config.consumers.iter().map(Named::name));
@@ -95,7 +95,11 @@ struct Compiler<'e> {
 /// Where to look for a key, best first.
 type Levels = Vec<Vec<KeyIndex>>;
 
-impl Compiler<'_> {
+impl<'e> Compiler<'e> {
+    const fn new(environment: Environment<'e>, errors: Errors) -> Self {
+        Self { environment, errors, keys: Vec::new(), warnings: Vec::new() }
+    }
+
     /// Keys of a provider and of a pool are both spoken of as `NAME/ID`, so these share their names.
     fn check_names(
         &mut self,
