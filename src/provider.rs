@@ -2,6 +2,7 @@
 
 use crate::endpoint::Endpoints;
 use crate::formats::Format;
+use crate::members::LimitName;
 use crate::providers::{anthropic, compatible};
 use crate::signal::Verdict;
 
@@ -49,6 +50,31 @@ pub enum AnswerLimit {
     /// Reasoning models refuse `max_tokens`
     /// (<https://platform.openai.com/docs/api-reference/chat/create#chat-create-max_tokens>).
     MaxCompletionTokensForReasoning,
+}
+
+impl AnswerLimit {
+    /// The name to put in place of the one that is given.
+    pub fn instead_of(self, given: LimitName, model: &str) -> Option<LimitName> {
+        match (self, given) {
+            (Self::MaxTokens, LimitName::MaxCompletionTokens) => Some(LimitName::MaxTokens),
+            (Self::MaxCompletionTokensForReasoning, LimitName::MaxTokens) => {
+                reasons(model).then_some(LimitName::MaxCompletionTokens)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Whether a model of OpenAI's reasons, by its name: the o series, and GPT from version 5 on.
+fn reasons(model: &str) -> bool {
+    let digits = |text: &str| {
+        let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        text.split_at(end).0.parse::<u32>().ok()
+    };
+    match model.strip_prefix("gpt-") {
+        Some(version) => digits(version).is_some_and(|version| (5..35).contains(&version)),
+        None => model.strip_prefix('o').and_then(digits).is_some(),
+    }
 }
 
 /// Every row, in the order in which they are listed to operators.
@@ -117,6 +143,28 @@ mod tests {
                     !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c == '-')
                 );
             }
+        }
+    }
+
+    #[test]
+    fn the_bound_of_the_answer_has_the_name_that_the_service_knows() {
+        use LimitName::{MaxCompletionTokens as New, MaxTokens as Old};
+        for (kind, model, given, expected) in [
+            ("openai", "gpt-4o", Old, None),
+            ("openai", "gpt-3.5-turbo", Old, None),
+            ("openai", "gpt-4.1-mini", Old, None),
+            ("openai", "gpt-5-mini", Old, Some(New)),
+            ("openai", "gpt-6.2-astra", Old, Some(New)),
+            ("openai", "o3", Old, Some(New)),
+            ("openai", "omni", Old, None),
+            ("openai", "o3", New, None),
+            ("mistral", "mistral-large-latest", New, Some(Old)),
+            ("mistral", "mistral-large-latest", Old, None),
+            ("groq", "openai/gpt-oss-120b", New, None),
+            ("openai-compatible", "o3", Old, None),
+        ] {
+            let limit = find(kind).unwrap().answer_limit;
+            assert_eq!(limit.instead_of(given, model), expected, "{kind} {model}");
         }
     }
 
