@@ -11,12 +11,13 @@ use crate::effect::{Cx, Effect};
 use crate::endpoint::{self, Endpoint, Operation, Route, RouteError};
 use crate::headers::Headers;
 use crate::members::{Ask, BodyError};
+use crate::multipart::Boundary;
 use crate::plan::Plan;
 use crate::random::hash;
 use crate::reply::{Refusal, Reply};
 use crate::runtime::{KeyDigest, Model, Runtime};
 use crate::time::UnixTime;
-use crate::{members, status, tally};
+use crate::{members, multipart, status, tally};
 
 /// Filter state with the name of the consumer, for access logs and filters that follow.
 const CONSUMER: &str = "keyward.consumer";
@@ -43,6 +44,8 @@ pub struct Pending {
     pub scheme: String,
     pub host: String,
     pub path: String,
+    /// Of an upload.
+    pub boundary: Option<Boundary>,
     pub access: Access,
     pub session: Option<u64>,
     pub started: UnixTime,
@@ -86,6 +89,8 @@ pub fn head(
     };
     let access = admit(Operation::Api(endpoint)).map_err(Refusal::openai)?;
     body_expected(cx, headers, end_of_stream).map_err(Refusal::openai)?;
+    let boundary = Boundary::of(text("content-type")).filter(|_| endpoint.takes_forms());
+    let boundary = boundary.transpose().map_err(|error| unreadable(&error).openai())?;
     let sticky = cx.runtime.sticky.as_deref();
     let session = sticky.and_then(|name| headers.get(name)).map(|value| hash(&[value]));
     Ok(Pending {
@@ -93,6 +98,7 @@ pub fn head(
         scheme: text(":scheme").to_owned(),
         host: text(":authority").to_owned(),
         path: path.to_owned(),
+        boundary,
         access,
         session,
         started: cx.now,
@@ -105,8 +111,11 @@ pub fn body(cx: &Cx<'_>, pending: &Pending, body: &[u8]) -> Result<Plan, Reply> 
     if u64::from(length) > cx.runtime.max_body {
         return Err(too_large(cx.runtime).openai());
     }
-    let ask = Ask::read_or(body, pending.endpoint.default_model())
-        .map_err(|error| unreadable(&error).openai())?;
+    let ask = match &pending.boundary {
+        Some(boundary) => multipart::read(body, boundary),
+        None => Ask::read_or(body, pending.endpoint.default_model()),
+    };
+    let ask = ask.map_err(|error| unreadable(&error).openai())?;
     let model = ask.model.as_ref();
     let barred =
         cx.runtime.models.find(model).filter(|_| members::is_safe_model_segment(model)).and_then(
@@ -116,7 +125,7 @@ pub fn body(cx: &Cx<'_>, pending: &Pending, body: &[u8]) -> Result<Plan, Reply> 
             },
         );
     let Some(barred) = barred else { return Err(no_model(model).openai()) };
-    let tokens = estimate(body.len(), ask.max_tokens);
+    let tokens = estimate(ask.prompt_bytes, ask.max_tokens);
     let mut plan = Plan {
         endpoint: pending.endpoint,
         scheme: pending.scheme.clone(),
@@ -150,9 +159,9 @@ pub fn body(cx: &Cx<'_>, pending: &Pending, body: &[u8]) -> Result<Plan, Reply> 
 
 /// Tokens to reserve for a request: a token is about four bytes of JSON, and the answer takes what the
 /// client allows it, or a short one where it does not say. Reconciled with the real usage afterwards.
-fn estimate(body_length: usize, max_tokens: Option<u64>) -> u64 {
+fn estimate(prompt_bytes: usize, max_tokens: Option<u64>) -> u64 {
     const SHORT_ANSWER: u64 = 256;
-    let prompt = u64::try_from(body_length / 4).unwrap_or(u64::MAX);
+    let prompt = u64::try_from(prompt_bytes / 4).unwrap_or(u64::MAX);
     prompt.saturating_add(max_tokens.unwrap_or(SHORT_ANSWER))
 }
 

@@ -78,6 +78,12 @@ fn lifecycle(kind: &str) -> Option<Class> {
     match kind {
         "response.created" | "response.queued" | "response.in_progress" => Some(Class::Preamble),
         "response.completed" | "response.incomplete" | "response.cancelled" => Some(Class::End),
+        // Audio and images; the last is Mistral's.
+        "speech.audio.done"
+        | "transcript.text.done"
+        | "image_generation.completed"
+        | "image_edit.completed"
+        | "transcription.done" => Some(Class::End),
         "response.failed" | "error" => Some(Class::Error),
         _ => None,
     }
@@ -97,6 +103,9 @@ fn is_telling(data: &[u8]) -> bool {
             Some(b'e') => text.strip_prefix(b"error\"").is_some_and(is_set),
             Some(b'c') => text.strip_prefix(b"choices\"").is_some_and(is_empty_array),
             Some(b'r') => text.starts_with(b"response.") && names_lifecycle(text),
+            Some(b't') => text.starts_with(b"trans") && names_lifecycle(text),
+            Some(b's') => text.starts_with(b"speech.") && names_lifecycle(text),
+            Some(b'i') => text.starts_with(b"image_") && names_lifecycle(text),
             _ => false,
         }
     })
