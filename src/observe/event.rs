@@ -310,6 +310,26 @@ mod tests {
     }
 
     #[test]
+    fn events_of_audio_and_images() {
+        use Class::{Content, End};
+        for (data, class, prompt) in [
+            (r#"{"type":"speech.audio.delta","audio":"UklGRg=="}"#, Content, None),
+            (r#"{"type":"speech.audio.done","usage":{"input_tokens":7}}"#, End, Some(7)),
+            (r#"{"type":"transcript.text.delta","delta":"transcript.text.done"}"#, Content, None),
+            (r#"{"type":"transcript.text.done","text":"a"}"#, End, None),
+            (r#"{"type":"transcription.done","usage":{"prompt_tokens":7}}"#, End, Some(7)),
+            (r#"{"type":"image_generation.partial_image","b64_json":"iVBOR"}"#, Content, None),
+            (r#"{"type":"image_generation.completed","usage":{"input_tokens":7}}"#, End, Some(7)),
+            (r#"{"type":"image_edit.completed"}"#, End, None),
+        ] {
+            let event = event("", data);
+            let found = classify(&event);
+            assert_eq!((found.class, found.ended), (class, class == End), "{data}");
+            assert_eq!(found.usage.map(|usage| usage.prompt), prompt, "{data}");
+        }
+    }
+
+    #[test]
     fn events_of_responses() {
         use Class::{Content, End, Error, Preamble};
         let table: &[(&str, &str, Class, Option<u64>)] = &[
