@@ -10,12 +10,14 @@ use crate::consumer::identify::{
 use crate::effect::{Cx, Effect};
 use crate::endpoint::{self, Endpoint, Operation, Route, RouteError};
 use crate::headers::Headers;
+use crate::limit::Subject;
 use crate::members::{Ask, BodyError};
 use crate::plan::Plan;
 use crate::random::hash;
 use crate::reply::{Refusal, Reply};
 use crate::runtime::{KeyDigest, Model, Runtime};
 use crate::time::UnixTime;
+use crate::usage::Usage;
 use crate::{members, status, tally};
 
 /// Filter state with the name of the consumer, for access logs and filters that follow.
@@ -44,6 +46,8 @@ pub struct Pending {
     pub host: String,
     pub path: String,
     pub access: Access,
+    /// Whom the request is charged on besides its consumer, that one's team and the model.
+    pub charged: Vec<Subject<'static>>,
     pub session: Option<u64>,
     pub started: UnixTime,
 }
@@ -94,6 +98,7 @@ pub fn head(
         host: text(":authority").to_owned(),
         path: path.to_owned(),
         access,
+        charged: Vec::new(),
         session,
         started: cx.now,
     })
@@ -116,7 +121,7 @@ pub fn body(cx: &Cx<'_>, pending: &Pending, body: &[u8]) -> Result<Plan, Reply> 
             },
         );
     let Some(barred) = barred else { return Err(no_model(model).openai()) };
-    let tokens = estimate(body.len(), ask.max_tokens);
+    let estimate = estimate(body.len(), ask.max_tokens);
     let mut plan = Plan {
         endpoint: pending.endpoint,
         scheme: pending.scheme.clone(),
@@ -128,7 +133,8 @@ pub fn body(cx: &Cx<'_>, pending: &Pending, body: &[u8]) -> Result<Plan, Reply> 
         wants_usage: ask.include_usage == Some(true),
         spans: ask.spans,
         body_length: length,
-        tokens,
+        estimate,
+        toll: None,
         session: pending.session,
         only: None,
         started: pending.started,
@@ -150,10 +156,10 @@ pub fn body(cx: &Cx<'_>, pending: &Pending, body: &[u8]) -> Result<Plan, Reply> 
 
 /// Tokens to reserve for a request: a token is about four bytes of JSON, and the answer takes what the
 /// client allows it, or a short one where it does not say. Reconciled with the real usage afterwards.
-fn estimate(body_length: usize, max_tokens: Option<u64>) -> u64 {
+fn estimate(body_length: usize, max_tokens: Option<u64>) -> Usage {
     const SHORT_ANSWER: u64 = 256;
     let prompt = u64::try_from(body_length / 4).unwrap_or(u64::MAX);
-    prompt.saturating_add(max_tokens.unwrap_or(SHORT_ANSWER))
+    Usage { prompt, completion: max_tokens.unwrap_or(SHORT_ANSWER), ..Usage::default() }
 }
 
 /// Counts a request that is to be sent, for its model, its consumer and the consumer's team.

@@ -11,9 +11,11 @@ use sha2::Sha256;
 use crate::endpoint::Endpoint;
 use crate::keys::Claim;
 use crate::ledger::{ABSENT, SharedData};
+use crate::limit::toll::Toll;
 use crate::members::Spans;
 use crate::runtime::ProviderIndex;
 use crate::time::UnixTime;
+use crate::usage::Usage;
 
 /// The name of the filter state.
 pub const FILTER_STATE: &str = "keyward.plan";
@@ -36,8 +38,10 @@ pub struct Plan {
     /// Where to patch the body.
     pub spans: Spans,
     pub body_length: u32,
-    /// Tokens that one attempt may cost.
-    pub tokens: u64,
+    /// Tokens that one attempt may take.
+    pub estimate: Usage,
+    /// What limits were charged for the request, all attempts and rounds.
+    pub toll: Option<Box<Toll>>,
     pub session: Option<u64>,
     /// The one provider that the route leads to, where the filter does not choose.
     pub only: Option<ProviderIndex>,
@@ -147,8 +151,10 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
     use crate::ledger::memory::Memory;
+    use crate::limit::Amounts;
 
     fn plan() -> Plan {
+        let reserved = Amounts { requests: 1, prompt: 4, completion: 5, cost: 6 };
         Plan {
             endpoint: Endpoint::Responses,
             scheme: "https".to_owned(),
@@ -160,7 +166,8 @@ mod tests {
             wants_usage: false,
             spans: crate::members::Ask::read(br#"{"model":"fast"}"#).unwrap().spans,
             body_length: 16,
-            tokens: u64::MAX,
+            estimate: Usage { prompt: u64::MAX, ..Usage::default() },
+            toll: Some(Box::default()),
             session: Some(7),
             only: None,
             started: UnixTime(1),
@@ -169,7 +176,7 @@ mod tests {
             target: 1,
             attempts: 2,
             round_attempt: 1,
-            claim: Some(Claim { key: 3, tokens: 4, probe: true, at: UnixTime(5) }),
+            claim: Some(Claim { key: 3, reserved, probe: true, at: UnixTime(5) }),
             tried: vec![u64::MAX],
             done: vec![1],
             unfit: Vec::new(),

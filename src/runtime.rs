@@ -16,7 +16,7 @@ pub use self::compile::load;
 use crate::config::error::Errors;
 use crate::config::values::Whole;
 use crate::consumer::{Consumer, Consumers};
-use crate::limit::Limit;
+use crate::limit::{Limit, Limits};
 use crate::provider::Kind;
 use crate::time::UnixTime;
 
@@ -282,6 +282,7 @@ pub struct Model {
     pub name: String,
     /// In order of preference, never empty.
     pub targets: Vec<Target>,
+    pub limits: Limits,
     /// Record of what was used of the model.
     pub usage_slot: String,
 }
