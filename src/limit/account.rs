@@ -25,9 +25,9 @@ use crate::ledger::{self, Edit, SharedData, Unwritten};
 use crate::time::UnixTime;
 
 /// How long what a holder said it holds is believed.
-pub const LEASE: Duration = Duration::from_secs(30);
-/// How often a holder says it again; the host asks every five seconds.
-pub const RENEWAL: Duration = Duration::from_secs(10);
+pub const LEASE: Duration = Duration::from_secs(15);
+/// How often a holder says it again; the host asks every five seconds, or a little sooner.
+pub const RENEWAL: Duration = Duration::from_secs(4);
 /// Holders that a record keeps, one a worker: those that were silent longest make room.
 const MAX_HOLDERS: usize = 256;
 /// When to come back for a place that may become free at any moment.
