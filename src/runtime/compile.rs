@@ -370,6 +370,7 @@ impl<'e> Compiler<'e> {
             compiled.list.push(Model {
                 name: name.to_owned(),
                 targets: self.targets(&model.targets.0, &names, location),
+                limits: model.limits.clone(),
                 usage_slot: format!("{SLOTS}/usage/model/{name}"),
             });
         }
@@ -472,7 +473,7 @@ impl Owner<'_> {
             secret,
             weight: written.weight.to_u32(),
             tier: written.tier.to_u32(),
-            limits: written.limits.0.clone(),
+            limits: written.limits.list.clone(),
             valid: written.valid(),
             slot,
             group_slot,
