@@ -9,6 +9,8 @@
 //! client.
 
 mod anthropic;
+mod embeddings;
+mod gemini;
 mod json;
 mod openai;
 mod translation;

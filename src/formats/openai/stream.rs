@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::answer::{Detail, WireUsage, error, finish, some_arguments};
-use crate::conversation::{Delta, Event, Finish, FinishReason, Opened};
+use super::answer::{Detail, ExtraContent, WireUsage, error, finish, some_arguments};
+use crate::conversation::{Block, Delta, Event, Finish, FinishReason, Opened};
 use crate::sse::write_event;
 use crate::usage::Usage;
 
@@ -22,6 +22,8 @@ pub(in crate::formats) struct StreamWriter {
     /// `tool_calls` and `reasoning_details` so far.
     calls: u32,
     details: u32,
+    /// Gemini's, of the call that is next.
+    signature: Option<String>,
     usage: Option<Usage>,
     finished: bool,
 }
@@ -82,6 +84,8 @@ struct CallPiece<'a> {
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     kind: Option<&'static str>,
     function: FunctionPiece<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    extra_content: Option<ExtraContent<'a>>,
 }
 
 #[derive(Serialize)]
@@ -101,6 +105,7 @@ impl StreamWriter {
             open: Vec::new(),
             calls: 0,
             details: 0,
+            signature: None,
             usage: None,
             finished: false,
         }
@@ -143,6 +148,7 @@ impl StreamWriter {
                 Slot::Thinking(detail)
             }
             Opened::Redacted { data, origin } => {
+                self.signature = (*origin == Block::GEMINI).then(|| data.to_string());
                 let detail = self.next_detail();
                 let whole = Detail {
                     data: Some(data),
@@ -155,11 +161,13 @@ impl StreamWriter {
             Opened::ToolUse { id, name } => {
                 let call = self.calls;
                 self.calls = self.calls.saturating_add(1);
+                let signature = self.signature.take();
                 let piece = CallPiece {
                     index: call,
                     id: Some(id),
                     kind: Some("function"),
                     function: FunctionPiece { name: Some(name), arguments: "" },
+                    extra_content: signature.as_deref().map(ExtraContent::signed),
                 };
                 self.call(piece, out);
                 Slot::Call(call, false)
@@ -239,7 +247,8 @@ impl StreamWriter {
 
     fn arguments(&self, call: u32, arguments: &str, out: &mut Vec<u8>) {
         let function = FunctionPiece { name: None, arguments };
-        self.call(CallPiece { index: call, id: None, kind: None, function }, out);
+        let piece = CallPiece { index: call, id: None, kind: None, function, extra_content: None };
+        self.call(piece, out);
     }
 
     fn call(&self, piece: CallPiece<'_>, out: &mut Vec<u8>) {
