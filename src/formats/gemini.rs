@@ -68,14 +68,16 @@
 //!
 //! A prompt that was blocked (`promptFeedback.blockReason`) is a refusal, filtered.
 
-use crate::members::is_safe_model_segment;
-
 mod answer;
 mod content;
 pub(super) mod embeddings;
 mod model;
 mod request;
 mod stream;
+
+use crate::endpoint::Endpoint;
+use crate::formats::Call;
+use crate::members::is_safe_model_segment;
 
 pub(super) use self::answer::read;
 pub(super) use self::request::write;
@@ -87,6 +89,17 @@ pub(super) enum Service {
     /// The Gemini API.
     AiStudio,
     Vertex,
+}
+
+/// Below the base path.
+pub(super) fn path(call: &Call<'_>, service: Service) -> Option<String> {
+    let resource = resource(call.model, service)?;
+    let method = match call.endpoint {
+        Endpoint::Embeddings => embeddings::method(call.model, service),
+        _ if call.stream => "streamGenerateContent?alt=sse",
+        _ => "generateContent",
+    };
+    Some(format!("/{resource}:{method}"))
 }
 
 /// What a model is called in a path, and where a request has to name it; `None`: nothing that could be one.

@@ -118,7 +118,7 @@ pub(in crate::formats) fn read(body: &[u8]) -> Option<Answer<'_>> {
     let Some(candidate) = chunk.candidates.into_iter().flatten().next() else {
         let refusal = chunk.prompt_feedback?.refusal()?;
         answer.parts.push(Block::Refusal(refusal.into()).into());
-        answer.finish = blocked();
+        answer.finish = finish(BLOCKED.into(), false);
         return Some(answer);
     };
     let word = candidate.finish_reason.unwrap_or(Cow::Borrowed("STOP"));
@@ -166,10 +166,8 @@ impl Feedback<'_> {
     }
 }
 
-/// How an answer to a blocked prompt ends.
-pub(super) fn blocked() -> Finish<'static> {
-    Finish { reason: FinishReason::Filtered, word: "SAFETY".into() }
-}
+/// How an answer to a blocked prompt ends, whatever it was blocked for.
+pub(super) const BLOCKED: &str = "SAFETY";
 
 /// `calls`: the answer has some, which Gemini does not tell by its word.
 pub(super) fn finish(word: Cow<'_, str>, calls: bool) -> Finish<'_> {
@@ -254,50 +252,4 @@ pub(in crate::formats) fn usage(metadata: &str) -> Option<Usage> {
         reasoning: thoughts,
         cache_write: 0,
     })
-}
-
-/// An error body, or the `error` object of one; a text of its own where it is neither.
-pub(in crate::formats) fn failure(body: &[u8]) -> Failure<'_> {
-    #[derive(Deserialize)]
-    struct Error<'a> {
-        #[serde(borrow)]
-        status: Option<Cow<'a, str>>,
-        #[serde(borrow)]
-        message: Option<Cow<'a, str>>,
-        code: Option<u16>,
-        #[serde(borrow)]
-        details: Option<&'a RawValue>,
-        #[serde(borrow)]
-        error: Option<&'a RawValue>,
-    }
-    let text = core::str::from_utf8(body).unwrap_or_default().trim();
-    // Streams that are no event streams are arrays.
-    let text = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
-    let outer: Option<Error<'_>> = serde_json::from_str(text).ok();
-    let inner = match &outer {
-        Some(Error { error: Some(inner), .. }) => serde_json::from_str(inner.get()).ok(),
-        _ => None,
-    };
-    let Some(error) = inner.or(outer) else {
-        return Failure { kind: FailureKind::Server, message: "The provider failed.".into() };
-    };
-    let is_about_key = error.details.is_some_and(|d| d.get().contains("\"API_KEY_INVALID\""));
-    let kind = match (error.status.as_deref().unwrap_or_default(), error.code) {
-        ("INVALID_ARGUMENT", _) if is_about_key => FailureKind::Authentication,
-        ("INVALID_ARGUMENT" | "FAILED_PRECONDITION" | "OUT_OF_RANGE", _) => {
-            FailureKind::InvalidRequest
-        }
-        ("UNAUTHENTICATED", _) | (_, Some(401)) => FailureKind::Authentication,
-        ("PERMISSION_DENIED", _) | (_, Some(403)) => FailureKind::Permission,
-        ("NOT_FOUND", _) | (_, Some(404)) => FailureKind::NotFound,
-        ("RESOURCE_EXHAUSTED", _) | (_, Some(429)) => FailureKind::RateLimit,
-        ("UNAVAILABLE", _) | (_, Some(503)) => FailureKind::Overloaded,
-        ("DEADLINE_EXCEEDED", _) | (_, Some(504)) => FailureKind::Timeout,
-        (_, Some(402)) => FailureKind::Billing,
-        (_, Some(413)) => FailureKind::TooLarge,
-        (_, Some(400..=499)) => FailureKind::InvalidRequest,
-        _ => FailureKind::Server,
-    };
-    let message = error.message.unwrap_or(Cow::Borrowed("The provider failed."));
-    Failure { kind, message }
 }

@@ -1,7 +1,9 @@
 //! Reads the events of a stream. Each is an answer of its own with what is new; the end of the stream is the end.
 
-use super::answer::{Chunk, Counts, WirePart, blocked, broken, failure, finish};
+use super::answer::{BLOCKED, Chunk, Counts, WirePart, broken, finish};
 use crate::conversation::{Block, Delta, Event, Opened};
+use crate::formats::failure;
+use crate::formats::stream::{self, Corrupt, Frame};
 
 /// One stream.
 #[derive(Debug, Default)]
@@ -16,54 +18,24 @@ pub(in crate::formats) struct StreamReader {
     calls: u32,
     /// The last `finishReason`. Older models give one with every chunk, so it counts when nothing follows.
     word: Option<String>,
-    /// The prompt or the answer was blocked: its word is known.
-    blocked: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Text {
     Answer,
     Thought,
+    Refusal,
 }
 
-/// An event that is not as it should be.
-#[derive(Debug, PartialEq, Eq)]
-pub(in crate::formats) struct Corrupt;
-
-impl StreamReader {
-    /// The data of one event becomes any number of events. What is not known is skipped.
-    pub(in crate::formats) fn read(
-        &mut self,
-        data: &[u8],
-        mut each: impl FnMut(Event<'_>),
-    ) -> Result<(), Corrupt> {
-        self.read_dyn(data, &mut each)
-    }
-
-    /// End of the stream. Without a `finishReason` it was cut off, and nothing is said.
-    pub(in crate::formats) fn finish(&mut self, mut each: impl FnMut(Event<'_>)) {
-        let each: &mut dyn FnMut(Event<'_>) = &mut each;
-        let Some(word) = self.word.take() else { return };
-        self.close(each);
-        if let Some(usage) = self.counts.usage() {
-            each(Event::Usage(usage));
-        }
-        each(Event::Finish(if self.blocked {
-            blocked()
-        } else {
-            finish(word.into(), self.calls > 0)
-        }));
-        each(Event::End);
-    }
-
-    fn read_dyn(&mut self, data: &[u8], each: &mut dyn FnMut(Event<'_>)) -> Result<(), Corrupt> {
-        let text = core::str::from_utf8(data).map_err(|_| Corrupt)?.trim();
+impl stream::StreamReader for StreamReader {
+    fn read(&mut self, frame: Frame<'_>, each: &mut dyn FnMut(Event<'_>)) -> Result<(), Corrupt> {
+        let text = core::str::from_utf8(frame.data).map_err(|_| Corrupt)?.trim();
         if text.is_empty() {
             return Ok(());
         }
         let chunk: Chunk<'_> = serde_json::from_str(text).map_err(|_| Corrupt)?;
         if chunk.error.is_some() {
-            each(Event::Failed(failure(text.as_bytes())));
+            each(Event::Failed(failure::read(None, text.as_bytes())));
             return Ok(());
         }
         if !self.started {
@@ -78,12 +50,10 @@ impl StreamReader {
                 each(Event::Usage(usage));
             }
         }
-        let refusal = chunk.prompt_feedback.as_ref().and_then(super::answer::Feedback::refusal);
         let Some(candidate) = chunk.candidates.into_iter().flatten().next() else {
-            if let Some(refusal) = refusal {
-                self.text(Text::Answer, refusal.into(), each);
-                self.word = Some(String::new());
-                self.blocked = true;
+            if let Some(refusal) = chunk.prompt_feedback.and_then(|feedback| feedback.refusal()) {
+                self.text(Text::Refusal, refusal.into(), each);
+                self.word = Some(BLOCKED.to_owned());
             }
             return Ok(());
         };
@@ -100,6 +70,16 @@ impl StreamReader {
         Ok(())
     }
 
+    /// Without a `finishReason` it was cut off, and nothing is said.
+    fn finish(&mut self, each: &mut dyn FnMut(Event<'_>)) {
+        let Some(word) = self.word.take() else { return };
+        self.close(each);
+        each(Event::Finish(finish(word.into(), self.calls > 0)));
+        each(Event::End);
+    }
+}
+
+impl StreamReader {
     fn part(&mut self, part: WirePart<'_>, each: &mut dyn FnMut(Event<'_>)) {
         let WirePart { text, thought, thought_signature, function_call } = part;
         if let Some(call) = function_call {
@@ -140,14 +120,15 @@ impl StreamReader {
             self.close(each);
             let block = match kind {
                 Text::Answer => Opened::Text,
-                Text::Thought => Opened::Thinking { origin: Block::GEMINI },
+                Text::Thought => Opened::Thinking { origin: Some(Block::GEMINI) },
+                Text::Refusal => Opened::Refusal,
             };
             each(Event::BlockStart { index: self.next, block });
             self.next = self.next.saturating_add(1);
             self.open = Some(kind);
         }
         let delta = match kind {
-            Text::Answer => Delta::Text(text),
+            Text::Answer | Text::Refusal => Delta::Text(text),
             Text::Thought => Delta::Thinking(text),
         };
         each(Event::Delta { index: self.next.saturating_sub(1), delta });

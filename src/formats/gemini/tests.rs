@@ -3,6 +3,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::conversation::{Event, FinishReason, Opened, Unsupported};
 use crate::formats::openai;
+use crate::formats::stream::{Frame, StreamReader as _};
 
 const MODEL: &str = "gemini-2.5-flash";
 const NEWER: &str = "gemini-3-flash-preview";
@@ -491,13 +492,14 @@ fn ids_of_calls_differ_by_answer_and_place() {
         let event = json!({"candidates": [{"content": {"parts": calls}}], "responseId": response});
         let mut reader = StreamReader::default();
         let mut ids = Vec::new();
-        reader
-            .read(event.to_string().as_bytes(), |event| {
-                if let Event::BlockStart { block: Opened::ToolUse { id, .. }, .. } = event {
-                    ids.push(id.into_owned());
-                }
-            })
-            .unwrap();
+        let event = event.to_string();
+        let frame = Frame { name: None, data: event.as_bytes() };
+        let mut note = |event: Event<'_>| {
+            if let Event::BlockStart { block: Opened::ToolUse { id, .. }, .. } = event {
+                ids.push(id.into_owned());
+            }
+        };
+        reader.read(frame, &mut note).unwrap();
         ids
     };
     let all: std::collections::BTreeSet<_> = ids("a").into_iter().chain(ids("b")).collect();
