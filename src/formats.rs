@@ -122,7 +122,7 @@ impl Format {
             (Self::Anthropic, Way::Translated) => Some(Endpoint::Messages.path().into()),
             (Self::Gemini, _) => gemini::path(call, Service::AiStudio).map(Cow::Owned),
             (Self::Vertex, _) => gemini::path(call, Service::Vertex).map(Cow::Owned),
-            (Self::VertexAnthropic, _) => anthropic::vertex_path(call).map(Cow::Owned),
+            (Self::VertexAnthropic, _) => anthropic::vertex::path(call).map(Cow::Owned),
         }
     }
 
@@ -169,7 +169,7 @@ pub fn request(
         Format::Anthropic => anthropic::write(&request, model)?,
         Format::Gemini => gemini::write(&request, model, Service::AiStudio)?,
         Format::Vertex => gemini::write(&request, model, Service::Vertex)?,
-        Format::VertexAnthropic => anthropic::for_vertex(&anthropic::write(&request, model)?)
+        Format::VertexAnthropic => anthropic::vertex::body(&anthropic::write(&request, model)?)
             .ok_or_else(|| json::must_be("body", "a request that can be written"))?,
     };
     Ok(Written { body, echo: Echo::default() })

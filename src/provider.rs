@@ -1,7 +1,7 @@
 //! The provider table: one row per service that Keyward can speak to.
 
 use crate::formats::Format;
-use crate::providers::{anthropic, compatible};
+use crate::providers::{anthropic, compatible, gemini, vertex};
 use crate::signal::Verdict;
 
 /// One row of the table.
@@ -39,7 +39,10 @@ pub enum Credential {
 
 /// Every row, in the order in which they are listed to operators.
 pub fn kinds() -> impl Iterator<Item = &'static Kind> {
-    [anthropic::KINDS, compatible::KINDS].into_iter().flatten().copied()
+    [anthropic::KINDS, compatible::KINDS, gemini::KINDS, vertex::KINDS]
+        .into_iter()
+        .flatten()
+        .copied()
 }
 
 /// The row of this name.
