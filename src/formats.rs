@@ -95,21 +95,16 @@ impl core::fmt::Debug for Echo {
 }
 
 impl Format {
-    /// `None`: it has nothing like the endpoint.
-    pub const fn way(self, endpoint: Endpoint) -> Option<Way> {
-        match (self, endpoint) {
-            (Self::OpenAi, Endpoint::Messages) => None,
-            (Self::OpenAi, Endpoint::CountTokens) => None,
-            (Self::OpenAi, _) => Some(Way::Native),
-            (Self::Anthropic, Endpoint::Messages | Endpoint::CountTokens) => Some(Way::Native),
-            (Self::Anthropic | Self::VertexAnthropic, Endpoint::ChatCompletions) => {
-                Some(Way::Translated)
+    /// Whether it can say what clients ask of an endpoint, where a provider does not take that as it is.
+    pub const fn translates(self, endpoint: Endpoint) -> bool {
+        match self {
+            Self::OpenAi => false,
+            Self::Anthropic | Self::VertexAnthropic => {
+                matches!(endpoint, Endpoint::ChatCompletions)
             }
-            (Self::Anthropic | Self::VertexAnthropic, _) => None,
-            (Self::Gemini | Self::Vertex, Endpoint::ChatCompletions | Endpoint::Embeddings) => {
-                Some(Way::Translated)
+            Self::Gemini | Self::Vertex => {
+                matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Embeddings)
             }
-            (Self::Gemini | Self::Vertex, _) => None,
         }
     }
 

@@ -1,7 +1,8 @@
 //! The Gemini API.
 
+use crate::endpoint::Endpoints;
 use crate::formats::Format;
-use crate::provider::{Credential, Kind};
+use crate::provider::{AnswerLimit, Credential, Kind};
 
 pub static KINDS: &[&Kind] = &[&GEMINI];
 
@@ -14,9 +15,10 @@ static GEMINI: Kind = Kind {
     base_path: "/v1beta",
     format: Format::Gemini,
     credential: Credential::Header("x-goog-api-key"),
+    endpoints: Endpoints::NONE,
+    answer_limit: AnswerLimit::Either,
     // Streams report usage unasked.
     stream_options: false,
-    responses: false,
     model_scoped_limits: true,
     codes: &[],
     statuses: &[],

@@ -3,8 +3,9 @@
 //! The key is an access token (<https://cloud.google.com/docs/authentication/rest>), which lives for an hour: a
 //! secret by header, which Envoy's SDS rotates. Host and base path are made of `project` and `location`.
 
+use crate::endpoint::Endpoints;
 use crate::formats::Format;
-use crate::provider::{Credential, Kind};
+use crate::provider::{AnswerLimit, Credential, Kind};
 
 pub static KINDS: &[&Kind] = &[&VERTEX, &VERTEX_ANTHROPIC];
 
@@ -17,9 +18,10 @@ static VERTEX: Kind = Kind {
     base_path: "/v1",
     format: Format::Vertex,
     credential: Credential::Bearer,
+    endpoints: Endpoints::NONE,
+    answer_limit: AnswerLimit::Either,
     // Streams report usage unasked.
     stream_options: false,
-    responses: false,
     model_scoped_limits: true,
     codes: &[],
     statuses: &[],
