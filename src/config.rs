@@ -22,8 +22,8 @@ use self::error::{Errors, Invalid, unknown_field, wrong_kind};
 use self::secrets::{PresentedKey, SecretSource};
 use self::source::Document;
 use self::values::{
-    BasePath, Bytes, Cluster, HeaderName, Host, List, ModelPattern, Name, TargetModel, Whole,
-    check_length,
+    BasePath, Bytes, Cluster, HeaderName, Host, List, Location, ModelPattern, Name, Project,
+    TargetModel, Whole, check_length,
 };
 use crate::consumer::rule::OPERATIONS;
 use crate::endpoint::Operation;
@@ -103,6 +103,11 @@ pub struct Provider {
     /// Default: the row's.
     #[deserr(default)]
     pub base_path: Option<BasePath>,
+    /// Of Google Cloud: what host and base path of the kinds of Vertex AI are made of.
+    #[deserr(default)]
+    pub project: Option<Project>,
+    #[deserr(default)]
+    pub location: Option<Location>,
     #[deserr(default)]
     pub keys: List<Key, 0, MAX_KEYS>,
     /// Shared pools to use after its own keys, in order.

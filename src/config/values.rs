@@ -123,6 +123,38 @@ impl BasePath {
     }
 }
 
+/// A project of Google Cloud: its id, which an old domain may precede, or its number.
+#[derive(Debug, Clone, PartialEq, Eq, Deserr)]
+#[deserr(error = Errors, try_from(String) = Project::new -> Invalid)]
+pub struct Project(pub String);
+
+impl Project {
+    fn new(text: String) -> Result<Self, Invalid> {
+        let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.:".contains(&b);
+        let starts = text.starts_with(|c: char| c.is_ascii_alphanumeric());
+        if text.len() <= MAX_HOST && starts && text.bytes().all(allowed) {
+            return Ok(Self(text));
+        }
+        Err("expected the id of a project such as my-project-1, or its number".into())
+    }
+}
+
+/// A location of Google Cloud: a region, `us`, `eu` or `global`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserr)]
+#[deserr(error = Errors, try_from(String) = Location::new -> Invalid)]
+pub struct Location(pub String);
+
+impl Location {
+    fn new(text: String) -> Result<Self, Invalid> {
+        let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        let starts = text.starts_with(|c: char| c.is_ascii_lowercase());
+        if text.len() <= 32 && starts && text.bytes().all(allowed) {
+            return Ok(Self(text));
+        }
+        Err("expected a location such as us-central1, eu or global".into())
+    }
+}
+
 /// A request header that Keyward only reads, in lower case.
 #[derive(Debug, Clone, PartialEq, Eq, Deserr)]
 #[deserr(error = Errors, try_from(&String) = HeaderName::new -> Invalid)]
