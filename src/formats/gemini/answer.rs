@@ -83,10 +83,11 @@ impl<'a> FunctionCall<'a> {
         match &self.id {
             Some(id) if !id.is_empty() => id.clone(),
             _ => {
+                let arguments = self.arguments();
                 let parts: [&[u8]; 4] = [
                     answer.as_bytes(),
                     self.name.as_bytes(),
-                    self.arguments().as_bytes(),
+                    arguments.as_bytes(),
                     &nth.to_be_bytes(),
                 ];
                 format!("call_{:016x}", hash(&parts)).into()
@@ -94,9 +95,25 @@ impl<'a> FunctionCall<'a> {
         }
     }
 
-    pub(super) fn arguments(&self) -> &'a str {
-        self.args.map_or("{}", RawValue::get)
+    pub(super) fn arguments(&self) -> Cow<'a, str> {
+        self.args.map_or(Cow::Borrowed("{}"), |args| unindented(args.get()))
     }
+}
+
+/// JSON without the lines and indentation that Google gives documents.
+fn unindented(json: &str) -> Cow<'_, str> {
+    if !json.contains('\n') {
+        return Cow::Borrowed(json);
+    }
+    let (mut out, mut quoted, mut escaped) = (String::with_capacity(json.len()), false, false);
+    for c in json.chars() {
+        if quoted || !c.is_ascii_whitespace() {
+            out.push(c);
+        }
+        quoted ^= c == '"' && !escaped;
+        escaped = quoted && c == '\\' && !escaped;
+    }
+    Cow::Owned(out)
 }
 
 /// `None`: it is no answer.
@@ -139,7 +156,7 @@ fn read_part<'a>(part: WirePart<'a>, answer: &str, calls: &mut u32, out: &mut Ve
     let signed = |data| Block::Redacted { data, origin: Some(Cow::Borrowed(Block::GEMINI)) };
     if let Some(call) = function_call {
         out.extend(thought_signature.map(|signature| signed(signature).into()));
-        let (id, arguments) = (call.id(answer, *calls), call.arguments().into());
+        let (id, arguments) = (call.id(answer, *calls), call.arguments());
         out.push(Block::ToolUse { id, name: call.name, arguments }.into());
         *calls += 1;
         return;

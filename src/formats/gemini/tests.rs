@@ -410,6 +410,22 @@ fn signatures_survive_the_way_to_the_client_and_back() {
 }
 
 #[test]
+fn arguments_come_without_googles_indentation() {
+    let (indented, told) = (
+        "{\n  \"a\": \"x \\\" \\\\\",\r\n  \"b \\n\": [1e2,\n 2]\n}",
+        r#"{"a":"x \" \\","b \n":[1e2,2]}"#,
+    );
+    for (args, expected) in [(indented, told), (r#"{"a": 1}"#, r#"{"a": 1}"#)] {
+        let part = format!(r#"{{"functionCall":{{"name":"f","args":{args}}}}}"#);
+        let body = format!(r#"{{"candidates":[{{"content":{{"parts":[{part}]}}}}]}}"#);
+        let answer = read(body.as_bytes()).unwrap();
+        let [part] = answer.parts.as_slice() else { panic!("{body}") };
+        let crate::conversation::Block::ToolUse { arguments, .. } = &part.block else { panic!() };
+        assert_eq!(arguments, expected);
+    }
+}
+
+#[test]
 fn a_signature_of_text_is_that_of_the_last() {
     let answer = json!({"candidates": [{"finishReason": "STOP", "content": {"parts": [
         {"text": "a"}, {"text": "b", "thoughtSignature": "c2ln"},
