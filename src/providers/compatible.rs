@@ -8,8 +8,8 @@
 //! in the configuration chooses the other.
 
 use crate::endpoint::Endpoint::{
-    ChatCompletions, Completions, Embeddings, ImageEdits, ImageGenerations, Moderations, Responses,
-    Speech, Transcriptions, Translations,
+    ChatCompletions, Completions, CountTokens, Embeddings, ImageEdits, ImageGenerations, Messages,
+    Moderations, Responses, Speech, Transcriptions, Translations,
 };
 use crate::endpoint::{Endpoint, Endpoints};
 use crate::formats::Format;
@@ -56,7 +56,10 @@ const BASE: Kind = Kind {
     base_path: "/v1",
     format: Format::OpenAi,
     credential: Credential::Bearer,
-    endpoints: Endpoints::of(&Endpoint::ALL).without(Responses),
+    endpoints: Endpoints::of(&Endpoint::ALL)
+        .without(Responses)
+        .without(Messages)
+        .without(CountTokens),
     answer_limit: AnswerLimit::Either,
     stream_options: true,
     model_scoped_limits: false,
