@@ -410,6 +410,7 @@ impl<'e> Compiler<'e> {
             compiled.list.push(Model {
                 name: name.to_owned(),
                 targets: self.targets(&model.targets.0, &names, location),
+                limits: model.limits.clone(),
                 usage_slot: format!("{SLOTS}/usage/model/{name}"),
             });
         }
@@ -512,7 +513,7 @@ impl Owner<'_> {
             secret,
             weight: written.weight.to_u32(),
             tier: written.tier.to_u32(),
-            limits: written.limits.0.clone(),
+            limits: written.limits.list.clone(),
             valid: written.valid(),
             slot,
             group_slot,
