@@ -10,7 +10,7 @@
 //! |---|---|---|
 //! | `openai` (chat completions) | requests read; answers, streams, errors written | requests written; answers, streams read |
 //! | `anthropic` (Messages) | as above | as above |
-//! | `gemini` (`generateContent`) | – | as above |
+//! | `gemini` (`generateContent`) | errors written: they are served by providers of the same format alone | as above |
 //!
 //! Each format documents in tables what it maps, drops and refuses. A translation fails closed: what cannot be
 //! translated is an error in the client's format, and no byte of the provider's reaches a client.
@@ -34,6 +34,7 @@ use self::gemini::Service;
 
 pub use self::translation::{Setup, Translation};
 pub(crate) use anthropic::VERSION as ANTHROPIC_VERSION;
+pub(crate) use gemini::status as google_status;
 
 /// What a provider speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,7 +158,9 @@ pub fn request(
     }
     let request = match endpoint.dialect() {
         Dialect::OpenAi => openai::read(body)?,
-        Dialect::Anthropic | Dialect::Responses => return Err(json::not_supported("body")),
+        Dialect::Anthropic | Dialect::Responses | Dialect::Gemini => {
+            return Err(json::not_supported("body"));
+        }
     };
     let body = match kind.format {
         Format::OpenAi => return Err(json::not_supported("body")),
@@ -195,6 +198,7 @@ fn write_error(dialect: Dialect, failure: &Failure<'_>) -> Vec<u8> {
     match dialect {
         Dialect::OpenAi | Dialect::Responses => openai::error(failure),
         Dialect::Anthropic => anthropic::error(failure),
+        Dialect::Gemini => gemini::error(failure),
     }
 }
 
@@ -213,6 +217,10 @@ pub fn cut_event(dialect: Dialect, out: &mut Vec<u8>) {
     match dialect {
         Dialect::OpenAi => openai::error_event(&failure, out),
         Dialect::Anthropic => anthropic::error_event(&failure, out),
+        Dialect::Gemini => {
+            let error = gemini::error(&failure);
+            crate::sse::write_event(None, &String::from_utf8_lossy(&error), out);
+        }
         Dialect::Responses => {
             let data = serde_json::json!({
                 "type": "error", "code": "stream_truncated", "message": failure.message, "param": null,

@@ -137,8 +137,8 @@ impl Trip {
             && target.provider.include_usage
             && !plan.wants_usage;
         let limit = plan.limit_name(&target).filter(|_| !translates);
-        let patches_body =
-            hide_usage || translates || limit.is_some() || target.upstream_model != plan.model;
+        let renamed = plan.renamed(&target).is_some();
+        let patches_body = hide_usage || translates || limit.is_some() || renamed;
         let sent_at = cx.now.max(plan.not_before);
         let trip = Self {
             fingerprint,
@@ -169,7 +169,7 @@ impl Trip {
             self.echo = written.echo;
             return Some(written.body);
         }
-        let model = (target.upstream_model != self.plan.model).then_some(target.upstream_model);
+        let model = self.plan.renamed(&target);
         let limit = self.plan.limit_name(&target);
         let changes = Changes { model, include_usage: self.hide_usage, limit };
         let patch =
@@ -510,6 +510,12 @@ impl Trip {
 }
 
 impl Plan {
+    /// What the body has to call the model, where it calls it something else.
+    fn renamed<'a>(&self, target: &Resolved<'a>) -> Option<&'a str> {
+        let renamed = target.upstream_model != self.model && !self.endpoint.names_model();
+        renamed.then_some(target.upstream_model)
+    }
+
     /// What the provider calls the bound of the answer, where the client calls it something else.
     fn limit_name(&self, target: &Resolved<'_>) -> Option<LimitName> {
         if self.endpoint != Endpoint::ChatCompletions {

@@ -11,15 +11,17 @@ use crate::runtime::{Key, Provider, Secret, fingerprint};
 /// Request headers that must not reach a provider, besides credentials and `x-keyward-*`.
 ///
 /// `accept-encoding`: a compressed answer could not be observed. `cookie`, `proxy-authorization`: the
-/// client's. `x-envoy-original-url`: left behind by an internal redirect. `anthropic-*`: of the provider that the
+/// client's. `x-envoy-original-url`: left behind by an internal redirect. `x-goog-user-project`: whom Google
+/// charges. `anthropic-*`: of the provider that the
 /// last attempt went to.
-const NOT_FOR_PROVIDERS: [&str; 6] = [
+const NOT_FOR_PROVIDERS: [&str; 7] = [
     "accept-encoding",
     "anthropic-beta",
     "anthropic-version",
     "cookie",
     "proxy-authorization",
     "x-envoy-original-url",
+    "x-goog-user-project",
 ];
 
 /// Request headers of Anthropic's clients that only Anthropic gets.

@@ -96,6 +96,11 @@ fn what_makes_no_sense_is_refused_with_its_path() {
             json!({"project": "p-1"}),
             "providers[0].project: the kind gemini has none: it is of Vertex AI",
         ),
+        (
+            "openai",
+            json!({"endpoints": ["chat", "generate_content"]}),
+            "providers[0].endpoints[1]: only the kinds gemini and vertex have it",
+        ),
     ] {
         let refused = loaded(kind, fields.clone()).unwrap_err();
         assert!(refused.contains(message), "{fields}: {refused}");

@@ -50,7 +50,7 @@ pub(super) fn reader(format: Format) -> Box<dyn StreamReader> {
 
 pub(super) fn writer(setup: &Setup) -> Box<dyn StreamWriter> {
     match setup.endpoint.dialect() {
-        Dialect::OpenAi | Dialect::Anthropic | Dialect::Responses => {
+        Dialect::OpenAi | Dialect::Anthropic | Dialect::Responses | Dialect::Gemini => {
             Box::new(openai::StreamWriter::new(setup.include_usage, setup.created))
         }
     }

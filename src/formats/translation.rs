@@ -183,7 +183,7 @@ fn read(format: Format, body: &[u8]) -> Option<Answer<'_>> {
 
 fn write(setup: &Setup, answer: &Answer<'_>) -> Vec<u8> {
     match setup.endpoint.dialect() {
-        Dialect::OpenAi | Dialect::Anthropic | Dialect::Responses => {
+        Dialect::OpenAi | Dialect::Anthropic | Dialect::Responses | Dialect::Gemini => {
             openai::write(answer, setup.created)
         }
     }

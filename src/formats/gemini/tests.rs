@@ -480,28 +480,6 @@ fn what_is_blocked_is_a_refusal_and_what_is_broken_no_answer() {
 }
 
 #[test]
-fn usage_in_one_convention() {
-    for (metadata, expected) in [
-        (r#"{"promptTokenCount":5,"totalTokenCount":5}"#, Some((5, 0, 0, 0))),
-        (
-            r#"{"promptTokenCount":5,"candidatesTokenCount":2,"totalTokenCount":7}"#,
-            Some((5, 2, 0, 0)),
-        ),
-        (r#"{"promptTokenCount":5,"totalTokenCount":20}"#, Some((5, 15, 0, 0))),
-        (
-            r#"{"promptTokenCount":5,"cachedContentTokenCount":9,"candidatesTokenCount":2,"thoughtsTokenCount":3,"totalTokenCount":10}"#,
-            Some((5, 5, 5, 3)),
-        ),
-        (r#"{"trafficType":"ON_DEMAND"}"#, None),
-        ("null", None),
-    ] {
-        let found = answer::usage(metadata);
-        let found = found.map(|u| (u.prompt, u.completion, u.cached, u.reasoning));
-        assert_eq!(found, expected, "{metadata}");
-    }
-}
-
-#[test]
 fn ids_of_calls_differ_by_answer_and_place() {
     let ids = |response: &str| {
         let calls = json!([{"functionCall": {"name": "f"}}, {"functionCall": {"name": "f"}}]);
