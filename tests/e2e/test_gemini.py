@@ -124,7 +124,7 @@ def test_tools_and_back(sdk, gateway, stream, kept):
     told = [*ASK["messages"], back, *results]
     assert sdk.chat.completions.create(model="gem", messages=told, tools=TOOLS).choices[0].message.content == replies.TEXT
     _, turn, given = gateway.requests[1].json["contents"]
-    signature = "skip_thought_signature_validator" if kept == "nothing" else "CpQEAdHtim/Keyward=="
+    signature = "skip_thought_signature_validator" if kept == "nothing" else "CpQEAdHtim/Keywatw=="
     signed = [part for part in turn["parts"] if "thoughtSignature" in part]
     assert [(part["functionCall"]["id"], part["thoughtSignature"]) for part in signed] == [("fc-8123", signature)]
     responses = [part["functionResponse"] for part in given["parts"]]
