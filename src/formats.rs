@@ -18,6 +18,7 @@ mod anthropic;
 mod failure;
 mod json;
 mod openai;
+mod seal;
 mod stream;
 mod translation;
 
@@ -85,7 +86,7 @@ impl Format {
     /// Whether it can say what clients ask of an endpoint, where a provider does not take that as it is.
     pub const fn translates(self, endpoint: Endpoint) -> bool {
         match self {
-            Self::OpenAi => false,
+            Self::OpenAi => matches!(endpoint, Endpoint::Messages),
             Self::Anthropic => matches!(endpoint, Endpoint::ChatCompletions),
         }
     }
@@ -108,27 +109,36 @@ impl Format {
     }
 }
 
-/// The client's request to `endpoint` in the words of a provider that calls the model `model`. `body` is a JSON
-/// object.
+/// Who a request is written for.
+#[derive(Debug, Clone, Copy)]
+pub struct Upstream<'a> {
+    pub kind: &'static Kind,
+    /// As the provider calls it.
+    pub model: &'a str,
+    /// Whether streams are to be asked for their usage.
+    pub include_usage: bool,
+}
+
+/// The client's request to `endpoint` in the words of a provider. `body` is a JSON object.
 ///
 /// # Errors
 ///
 /// What the provider's format has no word for.
 pub fn request(
-    kind: &Kind,
+    upstream: &Upstream<'_>,
     endpoint: Endpoint,
     body: &[u8],
-    model: &str,
 ) -> Result<Written, Unsupported> {
     let body = core::str::from_utf8(body).map_err(|_| Unsupported::new("body", "must be UTF-8"))?;
     let body = body.trim_start_matches('\u{feff}');
     let request = match endpoint.dialect() {
         Dialect::OpenAi => openai::read(body)?,
-        Dialect::Anthropic | Dialect::Responses => return Err(json::not_supported("body")),
+        Dialect::Anthropic => anthropic::read_request(body)?,
+        Dialect::Responses => return Err(json::not_supported("body")),
     };
-    let body = match kind.format {
-        Format::OpenAi => return Err(json::not_supported("body")),
-        Format::Anthropic => anthropic::write(&request, model)?,
+    let body = match upstream.kind.format {
+        Format::OpenAi => openai::write_request(&request, upstream)?,
+        Format::Anthropic => anthropic::write(&request, upstream.model)?,
     };
     Ok(Written { body, echo: Echo::default() })
 }

@@ -162,8 +162,7 @@ impl Trip {
     pub fn patched(&mut self, runtime: &Runtime, body: &[u8]) -> Option<Vec<u8>> {
         let target = self.plan.resolve(runtime)?;
         if self.translates() {
-            let (kind, endpoint) = (target.provider.kind, self.plan.endpoint);
-            let written = formats::request(kind, endpoint, body, target.upstream_model).ok()?;
+            let written = formats::request(&target.upstream(), self.plan.endpoint, body).ok()?;
             self.echo = written.echo;
             return Some(written.body);
         }

@@ -41,13 +41,15 @@ pub(super) trait StreamWriter: Debug {
 
 pub(super) fn reader(format: Format) -> Box<dyn StreamReader> {
     match format {
-        Format::OpenAi | Format::Anthropic => Box::new(anthropic::StreamReader::default()),
+        Format::OpenAi => Box::new(openai::StreamReader::default()),
+        Format::Anthropic => Box::new(anthropic::StreamReader::default()),
     }
 }
 
 pub(super) fn writer(setup: &Setup) -> Box<dyn StreamWriter> {
     match setup.endpoint.dialect() {
-        Dialect::OpenAi | Dialect::Anthropic | Dialect::Responses => {
+        Dialect::Anthropic => Box::new(anthropic::StreamWriter::new(setup.nonce)),
+        Dialect::OpenAi | Dialect::Responses => {
             Box::new(openai::StreamWriter::new(setup.include_usage, setup.created))
         }
     }

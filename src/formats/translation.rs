@@ -158,15 +158,15 @@ impl Translation {
 /// A whole answer; `None`: it is none.
 fn read(format: Format, body: &[u8]) -> Option<Answer<'_>> {
     match format {
-        Format::OpenAi | Format::Anthropic => anthropic::read(body),
+        Format::OpenAi => openai::read_answer(body),
+        Format::Anthropic => anthropic::read(body),
     }
 }
 
 fn write(setup: &Setup, answer: &Answer<'_>) -> Vec<u8> {
     match setup.endpoint.dialect() {
-        Dialect::OpenAi | Dialect::Anthropic | Dialect::Responses => {
-            openai::write(answer, setup.created)
-        }
+        Dialect::Anthropic => anthropic::write_answer(answer, setup.nonce),
+        Dialect::OpenAi | Dialect::Responses => openai::write(answer, setup.created),
     }
 }
 
