@@ -2,7 +2,7 @@
 
 use crate::consumer::OwnKeys;
 use crate::effect::Cx;
-use crate::formats::{self, Call, Way};
+use crate::formats::{self, Call, Upstream, Way};
 use crate::keys::{self, Want};
 use crate::ledger;
 use crate::limit::{Amounts, Unit};
@@ -25,12 +25,18 @@ pub struct Resolved<'a> {
     pub own: Option<&'a OwnKeys>,
 }
 
-impl Resolved<'_> {
+impl<'a> Resolved<'a> {
     /// Whether the model's name can stand in the provider's path, where it has to.
     fn has_path(&self, plan: &Plan, way: Way) -> bool {
         let (endpoint, model) = (plan.endpoint, self.upstream_model);
         let call = Call { endpoint, way, model, stream: plan.stream };
         self.provider.kind.format.path(&call).is_some()
+    }
+
+    /// As requests are written for it.
+    pub fn upstream(&self) -> Upstream<'a> {
+        let Provider { kind, include_usage, .. } = *self.provider;
+        Upstream { kind, model: self.upstream_model, include_usage }
     }
 
     /// Names the target across a reload of the configuration, where its index may change.
@@ -175,8 +181,7 @@ fn unfit(target: &Resolved<'_>, way: Option<Way>, plan: &Plan, body: &[u8]) -> O
     if way.is_none() {
         return Some(no_endpoint(plan));
     }
-    let (kind, model) = (target.provider.kind, target.upstream_model);
-    let error = formats::request(kind, plan.endpoint, body, model).err()?;
+    let error = formats::request(&target.upstream(), plan.endpoint, body).err()?;
     let message = format!("{error}.");
     Some(Refusal::client(400, "unsupported_parameter", message).param(error.param))
 }

@@ -138,7 +138,8 @@ impl Trip {
             && !plan.wants_usage;
         let limit = plan.limit_name(&target).filter(|_| !translates);
         let renamed = plan.renamed(&target).is_some();
-        let patches_body = hide_usage || translates || limit.is_some() || renamed;
+        let wrapped = target.provider.kind.format.wraps();
+        let patches_body = hide_usage || translates || limit.is_some() || renamed || wrapped;
         let sent_at = cx.now.max(plan.not_before);
         let trip = Self {
             fingerprint,
@@ -164,8 +165,7 @@ impl Trip {
     pub fn patched(&mut self, runtime: &Runtime, body: &[u8]) -> Option<Vec<u8>> {
         let target = self.plan.resolve(runtime)?;
         if self.translates() {
-            let (kind, endpoint) = (target.provider.kind, self.plan.endpoint);
-            let written = formats::request(kind, endpoint, body, target.upstream_model).ok()?;
+            let written = formats::request(&target.upstream(), self.plan.endpoint, body).ok()?;
             self.echo = written.echo;
             return Some(written.body);
         }
@@ -174,13 +174,14 @@ impl Trip {
         let changes = Changes { model, include_usage: self.hide_usage, limit };
         let patch =
             |spans: &Spans| members::patch(body, spans, changes).map(std::borrow::Cow::into_owned);
-        patch(&self.plan.spans).or_else(|| {
+        let patched = patch(&self.plan.spans).or_else(|| {
             // Another filter changed the body: read it again, if it is still about the same model.
             let default = self.plan.endpoint.default_model();
             let ask =
                 Ask::read_or(body, default).ok().filter(|ask| ask.model == self.plan.model)?;
             patch(&ask.spans)
-        })
+        });
+        target.provider.kind.format.wrap(patched?)
     }
 
     /// The answer begins. `hold`: nothing of it may go on before [`Progress::Opened`].

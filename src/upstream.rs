@@ -93,12 +93,18 @@ pub fn address(
             cx.remove_header(String::from_utf8_lossy(name));
         }
     }
-    if format == Format::Anthropic {
-        cx.set_header("anthropic-version", formats::ANTHROPIC_VERSION);
-        for (name, value) in own_headers {
-            if let Some(name) = ANTHROPIC.into_iter().find(|known| known == name) {
-                cx.set_header(name, value.as_bytes());
-            }
+    let known: &[&'static str] = match format {
+        Format::Anthropic => {
+            cx.set_header("anthropic-version", formats::ANTHROPIC_VERSION);
+            &ANTHROPIC
+        }
+        // The version is in its envelope.
+        Format::VertexAnthropic => &["anthropic-beta"],
+        _ => &[],
+    };
+    for (name, value) in own_headers {
+        if let Some(name) = known.iter().find(|known| *known == name) {
+            cx.set_header(*name, value.as_bytes());
         }
     }
     Some(())

@@ -13,7 +13,7 @@ use crate::endpoint::Endpoint::{
 };
 use crate::endpoint::{Endpoint, Endpoints};
 use crate::formats::Format;
-use crate::provider::{AnswerLimit, Credential, Kind};
+use crate::provider::{AnswerLimit, Credential, Kind, Thoughts};
 use crate::signal::Verdict::{
     ClientFault, KeyRejected, OutOfQuota, Overloaded, RateLimited, ServerError,
 };
@@ -61,6 +61,7 @@ const BASE: Kind = Kind {
         .without(Messages)
         .without(CountTokens),
     answer_limit: AnswerLimit::Either,
+    thoughts: Thoughts::None,
     stream_options: true,
     model_scoped_limits: false,
     codes: &[],
@@ -143,6 +144,7 @@ static DEEPSEEK: Kind = Kind {
     host: "api.deepseek.com",
     endpoints: Endpoints::of(&[ChatCompletions]),
     answer_limit: AnswerLimit::MaxTokens,
+    thoughts: Thoughts::Content,
     ..BASE
 };
 
@@ -207,6 +209,7 @@ static OPENROUTER: Kind = Kind {
         ("payment_required", OutOfQuota),
     ],
     statuses: &[(403, ClientFault)],
+    thoughts: Thoughts::Details,
     ..BASE
 };
 
@@ -252,6 +255,7 @@ static MOONSHOT: Kind = Kind {
         ("invalid_authentication_error", KeyRejected),
     ],
     statuses: &[(403, OutOfQuota)],
+    thoughts: Thoughts::Content,
     ..BASE
 };
 
@@ -312,6 +316,7 @@ static ZHIPU: Kind = Kind {
         ("1312", Overloaded),
         ("1313", RateLimited),
     ],
+    thoughts: Thoughts::Content,
     ..BASE
 };
 

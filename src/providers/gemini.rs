@@ -2,7 +2,7 @@
 
 use crate::endpoint::{Endpoint, Endpoints};
 use crate::formats::Format;
-use crate::provider::{AnswerLimit, Credential, Kind};
+use crate::provider::{AnswerLimit, Credential, Kind, Thoughts};
 
 pub static KINDS: &[&Kind] = &[&GEMINI];
 
@@ -17,6 +17,8 @@ static GEMINI: Kind = Kind {
     credential: Credential::Header("x-goog-api-key"),
     endpoints: Endpoints::of(&[Endpoint::GenerateContent, Endpoint::CountContentTokens]),
     answer_limit: AnswerLimit::Either,
+    // Its own format has a place for it.
+    thoughts: Thoughts::None,
     // Streams report usage unasked.
     stream_options: false,
     model_scoped_limits: true,

@@ -5,7 +5,7 @@
 
 use crate::endpoint::{Endpoint, Endpoints};
 use crate::formats::Format;
-use crate::provider::{AnswerLimit, Credential, Kind};
+use crate::provider::{AnswerLimit, Credential, Kind, Thoughts};
 
 pub static KINDS: &[&Kind] = &[&VERTEX, &VERTEX_ANTHROPIC];
 
@@ -20,6 +20,8 @@ static VERTEX: Kind = Kind {
     credential: Credential::Bearer,
     endpoints: Endpoints::of(&[Endpoint::GenerateContent, Endpoint::CountContentTokens]),
     answer_limit: AnswerLimit::Either,
+    // Its own format has a place for it.
+    thoughts: Thoughts::None,
     // Streams report usage unasked.
     stream_options: false,
     model_scoped_limits: true,
@@ -32,7 +34,7 @@ static VERTEX: Kind = Kind {
 static VERTEX_ANTHROPIC: Kind = Kind {
     name: "vertex-anthropic",
     format: Format::VertexAnthropic,
-    endpoints: Endpoints::NONE,
+    endpoints: Endpoints::of(&[Endpoint::Messages]),
     ..VERTEX
 };
 
