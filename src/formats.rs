@@ -9,15 +9,18 @@
 //! | | clients | providers |
 //! |---|---|---|
 //! | `openai` (chat completions) | requests read; answers, streams, errors written | requests written; answers, streams read |
-//! | `anthropic` (Messages) | as above | as above |
+//! | `anthropic` (Messages) | the same | the same |
+//! | `responses` | the same | |
 //!
 //! Each format documents in tables what it maps, drops and refuses. A translation fails closed: what cannot be
 //! translated is an error in the client's format, and no byte of the provider's reaches a client.
 
 mod anthropic;
+mod estimate;
 mod failure;
 mod json;
 mod openai;
+mod responses;
 mod seal;
 mod stream;
 mod translation;
@@ -73,6 +76,8 @@ pub struct Written {
 pub struct Echo {
     /// Members as JSON text, each with a comma in front: `,"tools":[]`.
     members: String,
+    /// Tools that the model knows as something else.
+    renamed: Vec<responses::Renamed>,
 }
 
 impl core::fmt::Debug for Echo {
@@ -86,8 +91,10 @@ impl Format {
     /// Whether it can say what clients ask of an endpoint, where a provider does not take that as it is.
     pub const fn translates(self, endpoint: Endpoint) -> bool {
         match self {
-            Self::OpenAi => matches!(endpoint, Endpoint::Messages),
-            Self::Anthropic => matches!(endpoint, Endpoint::ChatCompletions),
+            Self::OpenAi => matches!(endpoint, Endpoint::Messages | Endpoint::Responses),
+            Self::Anthropic => {
+                matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Responses)
+            }
         }
     }
 
@@ -131,16 +138,26 @@ pub fn request(
 ) -> Result<Written, Unsupported> {
     let body = core::str::from_utf8(body).map_err(|_| Unsupported::new("body", "must be UTF-8"))?;
     let body = body.trim_start_matches('\u{feff}');
-    let request = match endpoint.dialect() {
-        Dialect::OpenAi => openai::read(body)?,
-        Dialect::Anthropic => anthropic::read_request(body)?,
-        Dialect::Responses => return Err(json::not_supported("body")),
+    let (request, echo) = match endpoint.dialect() {
+        Dialect::OpenAi => (openai::read(body)?, Echo::default()),
+        Dialect::Anthropic => (anthropic::read_request(body)?, Echo::default()),
+        Dialect::Responses => responses::read_request(body)?,
     };
     let body = match upstream.kind.format {
         Format::OpenAi => openai::write_request(&request, upstream)?,
         Format::Anthropic => anthropic::write(&request, upstream.model)?,
     };
-    Ok(Written { body, echo: Echo::default() })
+    Ok(Written { body, echo })
+}
+
+/// About how many tokens a request to Messages has; the body need not ask for an answer.
+///
+/// # Errors
+///
+/// What is malformed.
+pub fn count_tokens(body: &[u8]) -> Result<u64, Unsupported> {
+    let body = core::str::from_utf8(body).map_err(|_| Unsupported::new("body", "must be UTF-8"))?;
+    anthropic::read_request(body.trim_start_matches('\u{feff}')).map(|r| estimate::tokens(&r))
 }
 
 /// A provider's error in the client's words: status and body. `status` is what it came with; an error that came in
