@@ -109,6 +109,11 @@ impl Endpoint {
         }
     }
 
+    /// Whether it is for the next turn of a conversation, which every format has words for.
+    pub const fn is_conversation(self) -> bool {
+        matches!(self, Self::ChatCompletions | Self::Messages | Self::Responses)
+    }
+
     /// What a caller has to be permitted: whoever may ask may count.
     pub const fn operation(self) -> Operation {
         match self {
@@ -124,6 +129,20 @@ impl Endpoint {
             Self::Moderations => Some("omni-moderation-latest"),
             _ => None,
         }
+    }
+
+    /// Whether it takes uploads, as `multipart/form-data`.
+    pub const fn takes_forms(self) -> bool {
+        matches!(
+            self,
+            Self::Transcriptions | Self::Translations | Self::ImageEdits | Self::ImageVariations
+        )
+    }
+
+    /// Whether it is known how its streams end, so that one without an end was cut off. Those of audio and images
+    /// differ from service to service.
+    pub const fn ends_streams_alike(self) -> bool {
+        matches!(self, Self::ChatCompletions | Self::Completions | Self::Responses)
     }
 
     /// Whether its streams take `stream_options.include_usage`; the Responses API reports usage unasked.

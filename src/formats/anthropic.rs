@@ -72,6 +72,7 @@ mod read_request;
 mod request;
 mod schema;
 mod stream;
+pub(super) mod vertex;
 mod write_answer;
 mod write_stream;
 

@@ -4,9 +4,13 @@
 use std::borrow::Cow;
 
 use super::tools::joined;
+use super::write::REDACTED;
 use crate::conversation::{Block, Message, Part, Role, Source, Unsupported};
 use crate::formats::json::{items, members, must_be, not_supported, string};
 use crate::formats::seal;
+
+/// OpenRouter's word for OpenAI's own thinking.
+const OPENAI: &str = "openai-responses-v1";
 
 /// A text, or a list of items.
 pub(super) fn read(value: &str) -> Result<Vec<Message<'_>>, Unsupported> {
@@ -96,10 +100,13 @@ fn known<'a>(path: &str, item: Item<'a>) -> Result<Message<'a>, Unsupported> {
         "reasoning" => {
             let text = summary(&format!("{path}.summary"), item.summary.unwrap_or("[]"))?;
             // OpenAI's own, where nobody else marked it: no other provider can read that.
-            let native = Some("openai-responses-v1");
-            let (origin, proof) = seal::open(native, item.encrypted.unwrap_or_default());
-            let block = match (proof, text.is_empty()) {
-                (Some(data), true) => Block::Redacted { data, origin },
+            let (origin, proof) = seal::open(Some(OPENAI), item.encrypted.unwrap_or_default());
+            let whose = origin.as_deref().unwrap_or_default();
+            let block = match (proof, whose.strip_suffix(REDACTED)) {
+                (Some(data), Some(whose)) => {
+                    Block::Redacted { data, origin: Some(whose.to_owned().into()) }
+                }
+                (Some(data), None) if whose == OPENAI => Block::Redacted { data, origin },
                 (signature, _) => Block::Thinking { text: text.into(), signature, origin },
             };
             (Role::Assistant, vec![block.into()])

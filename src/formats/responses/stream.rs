@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use super::write::{
-    Head, Status, annotation, call, input, message, proof, reasoning, refusal_part, text_part,
+    Head, Status, annotation, call, input, message, proof, reasoning, redacted, refusal_part,
+    text_part,
 };
 use crate::conversation::{Delta, Event, Failure, FinishReason, Opened};
 use crate::formats::{Setup, stream};
@@ -44,6 +45,7 @@ enum Kind {
     Text,
     Refusal,
     Thinking { origin: Option<&'static str>, signature: String },
+    Redacted { proof: String },
     Call { call_id: String, name: String, custom: bool },
 }
 
@@ -90,9 +92,9 @@ impl StreamWriter {
                 (Kind::Thinking { origin: *origin, signature }, reasoning(head, index, None, None))
             }
             Opened::Redacted { data, origin } => {
-                let proof = proof(Some(origin), Some(data));
-                let item = reasoning(head, index, None, proof.as_deref());
-                (Kind::Thinking { origin: Some(origin), signature: data.to_string() }, item)
+                let proof = redacted(Some(origin), data).unwrap_or_default();
+                let item = reasoning(head, index, None, Some(&proof));
+                (Kind::Redacted { proof: proof.into_owned() }, item)
             }
             Opened::ToolUse { id, name } => {
                 let renamed = head.echo.renamed.iter().find(|r| r.known_as == *name);
@@ -111,7 +113,7 @@ impl StreamWriter {
         let part = match kind {
             Kind::Text => Some(text_part("", &[])),
             Kind::Refusal => Some(refusal_part("")),
-            Kind::Thinking { .. } | Kind::Call { .. } => None,
+            Kind::Thinking { .. } | Kind::Redacted { .. } | Kind::Call { .. } => None,
         };
         let opened = Item { block, index, id, kind, text: String::new(), annotations: Vec::new() };
         if let Some(part) = part {
@@ -220,6 +222,7 @@ impl StreamWriter {
                 }
                 whole
             }
+            Kind::Redacted { proof } => reasoning(head, *index, None, Some(proof)),
             Kind::Call { call_id, name, custom } => {
                 let whole = call(head, *index, call_id, name, Some(text));
                 let place = item.place("");

@@ -122,7 +122,7 @@ fn item(head: &Head, index: u32, part: &Part<'_>) -> Option<Value> {
             reasoning(head, index, Some(text), proof.as_deref())
         }
         Block::Redacted { data, origin } => {
-            reasoning(head, index, None, proof(origin.as_deref(), Some(data)).as_deref())
+            reasoning(head, index, None, redacted(origin.as_deref(), data).as_deref())
         }
         Block::ToolUse { id, name, arguments } => call(head, index, id, name, Some(arguments)),
         // No model answers with these.
@@ -163,6 +163,14 @@ pub(super) fn proof<'a>(origin: Option<&str>, proof: Option<&'a str>) -> Option<
     let origin = origin.unwrap_or("unknown");
     proof.filter(|proof| !proof.is_empty()).map(|proof| seal::seal("", Some(origin), proof))
 }
+
+/// [`proof`] of thinking that only its provider can read.
+pub(super) fn redacted<'a>(origin: Option<&str>, data: &'a str) -> Option<Cow<'a, str>> {
+    proof(Some(&format!("{}{REDACTED}", origin.unwrap_or("unknown"))), Some(data))
+}
+
+/// Behind the origin: thinking without a text may also be thinking that was not shown.
+pub(super) const REDACTED: &str = "+redacted";
 
 /// `text`: `None` while there is none.
 pub(super) fn reasoning(head: &Head, index: u32, text: Option<&str>, proof: Option<&str>) -> Value {
