@@ -11,6 +11,7 @@ pub mod error;
 pub mod rules;
 pub mod secrets;
 pub mod source;
+pub mod temporary;
 pub mod values;
 
 use deserr::{Deserr, IntoValue, ValueKind, ValuePointerRef};
@@ -20,6 +21,7 @@ use self::consumers::{Anonymous, Consumer, Role, Source, Team};
 use self::error::{Errors, Invalid, unknown_field, wrong_kind};
 use self::secrets::{PresentedKey, SecretSource};
 use self::source::Document;
+use self::temporary::{AccessRequests, TemporaryKeys};
 use self::values::{
     BasePath, Bytes, Cluster, HeaderName, Host, List, ModelPattern, Name, TargetModel, Whole,
     check_length,
@@ -60,6 +62,8 @@ pub struct Config {
     /// has one.
     pub identify: Option<List<Source, 0, MAX_SOURCES>>,
     pub anonymous: Anonymous,
+    pub temporary_keys: Option<TemporaryKeys>,
+    pub access: Option<AccessRequests>,
     /// Who may read the status.
     pub admin: Admin,
     pub failover: Failover,
@@ -221,6 +225,8 @@ impl Config {
             roles: top.entries("roles", 0, MAX_ROLES),
             identify: top.field("identify"),
             anonymous: top.field("anonymous").unwrap_or_default(),
+            temporary_keys: top.field("temporary_keys"),
+            access: top.field("access"),
             admin: top.field("admin").unwrap_or_default(),
             failover: top.field("failover").unwrap_or_default(),
             mode: top.field("mode").unwrap_or_default(),

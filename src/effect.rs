@@ -48,6 +48,8 @@ pub struct Cx<'a> {
     pub process_key: Option<&'a ProcessKey>,
     pub now: UnixTime,
     pub random: Random,
+    /// Bytes that nobody can guess; `None`: the host has none.
+    pub entropy: fn() -> Option<[u8; 16]>,
     pub effects: Vec<Effect>,
 }
 
@@ -60,7 +62,8 @@ impl<'a> Cx<'a> {
         seed: u64,
     ) -> Self {
         let random = Random::new(seed);
-        Self { runtime, shared, process_key, now, random, effects: Vec::new() }
+        let effects = Vec::new();
+        Self { runtime, shared, process_key, now, random, entropy: || None, effects }
     }
 
     pub fn set_header(&mut self, name: &'static str, value: impl Into<Vec<u8>>) {

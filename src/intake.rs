@@ -4,9 +4,7 @@
 
 use crate::consumer::Team;
 use crate::consumer::access::Access;
-use crate::consumer::identify::{
-    CREDENTIALS, Caller, Presented, identify, presented, unauthenticated,
-};
+use crate::consumer::identify::{By, CREDENTIALS, Caller, Identity, identify, unauthenticated};
 use crate::effect::{Cx, Effect};
 use crate::endpoint::{self, Endpoint, Operation, Route, RouteError};
 use crate::headers::Headers;
@@ -14,9 +12,11 @@ use crate::members::{Ask, BodyError};
 use crate::plan::Plan;
 use crate::random::hash;
 use crate::reply::{Refusal, Reply};
-use crate::runtime::{KeyDigest, Model, Runtime};
+use crate::runtime::{Model, Runtime};
+use crate::table::Place;
 use crate::time::UnixTime;
-use crate::{members, status, tally};
+use crate::token::state::{self, Unusable};
+use crate::{grant, members, tally};
 
 /// Filter state with the name of the consumer, for access logs and filters that follow.
 const CONSUMER: &str = "keyward.consumer";
@@ -72,7 +72,6 @@ pub fn head(
     let admit = |operation| admit(cx, headers, caller, operation);
     let endpoint = match endpoint::route(method, path) {
         Ok(Route::Api(endpoint)) => endpoint,
-        Ok(Route::Status) => return Err(admin_status(cx, headers)),
         Ok(Route::Models) => {
             let listed = admit(Operation::Models).map(|access| models(cx.runtime, &access));
             return Err(listed.unwrap_or_else(Refusal::openai));
@@ -187,31 +186,53 @@ fn admit(
     caller: &Caller,
     operation: Operation,
 ) -> Result<Access, Refusal> {
-    let consumers = &cx.runtime.consumers;
-    let consumer = identify(consumers, headers, caller, cx.now)?;
-    let access = Access::new(consumers, consumer, headers, caller, cx.now)?;
+    let (access, _) = enter(cx, headers, caller)?;
     access.check(cx.runtime, operation)?;
     Ok(access)
 }
 
-fn admin_status(cx: &Cx<'_>, headers: &Headers) -> Reply {
-    if !is_admin(cx.runtime, headers) {
-        let message = "The status needs an admin key.";
-        return unauthenticated(message, presented(headers).is_some()).openai();
+/// Who calls, and how that is known.
+///
+/// # Errors
+/// 401 where nobody does, or a temporary key cannot be used any more.
+pub fn enter(cx: &Cx<'_>, headers: &Headers, caller: &Caller) -> Result<(Access, By), Refusal> {
+    let consumers = &cx.runtime.consumers;
+    let Identity { consumer, by } = identify(consumers, headers, caller, cx.now)?;
+    let mut access = Access::new(consumers, consumer, headers, caller, cx.now)?;
+    if let By::Temporary(key) = &by {
+        state::check(place(cx), key).map_err(unusable)?;
+        access.key = Some(key.clone());
     }
-    let mut reply = Reply::json(200, status::render(cx));
-    reply.headers.push(("cache-control", "no-store".to_owned()));
-    reply
+    if consumers.access_ttl.is_some() {
+        access.granted = grant::granted(cx.shared, &access.consumer, cx.now);
+    }
+    Ok((access, by))
 }
 
-fn is_admin(runtime: &Runtime, headers: &Headers) -> bool {
-    let Some(Presented::Key(key)) = presented(headers) else { return false };
-    let digest = KeyDigest::of(key);
-    // Every digest is compared, whichever matches.
-    runtime.admin.iter().fold(false, |found, admin| found | admin.matches(&digest))
+/// Counts one use of the temporary key of a request that is to be sent.
+///
+/// # Errors
+/// 401 where it was used as often as it may be.
+pub fn use_key(cx: &Cx<'_>, access: &Access) -> Result<(), Refusal> {
+    access.key.as_ref().map_or(Ok(()), |key| state::take(place(cx), key).map_err(unusable))
 }
 
-fn body_expected(cx: &Cx<'_>, headers: &Headers, end_of_stream: bool) -> Result<(), Refusal> {
+fn place<'a>(cx: &Cx<'a>) -> Place<'a> {
+    Place { shared: cx.shared, key: cx.process_key, now: cx.now }
+}
+
+fn unusable(why: Unusable) -> Refusal {
+    match why {
+        Unusable::Revoked => unauthenticated("The temporary key was revoked.", true),
+        Unusable::UsedUp => unauthenticated("The temporary key has no uses left.", true),
+        Unusable::Table(_) => {
+            let message = "The uses of the temporary key cannot be counted at the moment.";
+            Refusal::server(503, "unavailable", message).header("retry-after", "60")
+        }
+    }
+}
+
+pub fn body_expected(cx: &Cx<'_>, headers: &Headers, end_of_stream: bool) -> Result<(), Refusal> {
     if end_of_stream {
         return Err(Refusal::client(400, "invalid_body", "The request has no body."));
     }
@@ -241,7 +262,7 @@ fn unreadable(error: &BodyError) -> Refusal {
     }
 }
 
-fn unknown(error: RouteError, method: &str, path: &str) -> Refusal {
+pub fn unknown(error: RouteError, method: &str, path: &str) -> Refusal {
     let path = path.split('?').next().unwrap_or_default();
     match error {
         RouteError::Unknown => {

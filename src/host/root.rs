@@ -40,7 +40,13 @@ const WAIT_PERIOD_MS: u32 = 50;
 impl Plugin {
     pub(super) fn cx(&self) -> Cx<'_> {
         let seed = self.seeds.borrow_mut().next_u64();
-        Cx::new(&self.runtime, &HostSharedData, self.process_key.as_ref(), abi::now(), seed)
+        let process_key = self.process_key.as_ref();
+        let mut cx = Cx::new(&self.runtime, &HostSharedData, process_key, abi::now(), seed);
+        cx.entropy = || {
+            let mut drawn = [0; 16];
+            getrandom::fill(&mut drawn).ok().map(|()| drawn)
+        };
+        cx
     }
 
     /// Resumes the request of `context` at that time. The flag is cleared then.

@@ -2,6 +2,7 @@
 
 mod consumers;
 mod environment;
+mod temporary;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
