@@ -11,7 +11,17 @@ pub enum Endpoint {
     Embeddings,
     Responses,
     Moderations,
+    Speech,
+    Transcriptions,
+    Translations,
+    ImageGenerations,
+    ImageEdits,
+    ImageVariations,
 }
+
+/// A set of endpoints.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Endpoints(u32);
 
 /// What a caller may be permitted to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,12 +47,18 @@ pub enum RouteError {
 }
 
 impl Endpoint {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 11] = [
         Self::ChatCompletions,
         Self::Completions,
         Self::Embeddings,
         Self::Responses,
         Self::Moderations,
+        Self::Speech,
+        Self::Transcriptions,
+        Self::Translations,
+        Self::ImageGenerations,
+        Self::ImageEdits,
+        Self::ImageVariations,
     ];
 
     /// Below the provider's base path.
@@ -53,6 +69,12 @@ impl Endpoint {
             Self::Embeddings => "/embeddings",
             Self::Responses => "/responses",
             Self::Moderations => "/moderations",
+            Self::Speech => "/audio/speech",
+            Self::Transcriptions => "/audio/transcriptions",
+            Self::Translations => "/audio/translations",
+            Self::ImageGenerations => "/images/generations",
+            Self::ImageEdits => "/images/edits",
+            Self::ImageVariations => "/images/variations",
         }
     }
 
@@ -68,6 +90,33 @@ impl Endpoint {
     /// Whether its streams take `stream_options.include_usage`; the Responses API reports usage unasked.
     pub const fn takes_stream_options(self) -> bool {
         matches!(self, Self::ChatCompletions | Self::Completions)
+    }
+}
+
+impl Endpoints {
+    pub const NONE: Self = Self(0);
+
+    pub const fn of(endpoints: &[Endpoint]) -> Self {
+        let (mut set, mut rest) = (Self::NONE, endpoints);
+        while let [first, others @ ..] = rest {
+            set = set.with(*first);
+            rest = others;
+        }
+        set
+    }
+
+    #[must_use]
+    pub const fn with(self, endpoint: Endpoint) -> Self {
+        Self(self.0 | 1 << endpoint as u32)
+    }
+
+    #[must_use]
+    pub const fn without(self, endpoint: Endpoint) -> Self {
+        Self(self.0 & !(1 << endpoint as u32))
+    }
+
+    pub const fn has(self, endpoint: Endpoint) -> bool {
+        self.0 & 1 << endpoint as u32 != 0
     }
 }
 
@@ -98,6 +147,9 @@ mod tests {
             ("POST", "/v1/chat/completions", Ok(Route::Api(Endpoint::ChatCompletions))),
             ("POST", "/v1/chat/completions?beta=true", Ok(Route::Api(Endpoint::ChatCompletions))),
             ("POST", "/v1/responses", Ok(Route::Api(Endpoint::Responses))),
+            ("POST", "/v1/audio/speech", Ok(Route::Api(Endpoint::Speech))),
+            ("POST", "/v1/audio/voices", Err(RouteError::Unknown)),
+            ("GET", "/v1/images/edits", Err(RouteError::Method("POST"))),
             ("GET", "/v1/models", Ok(Route::Models)),
             ("GET", "/v1/models?limit=1", Ok(Route::Models)),
             ("GET", "/v1/models/meta/llama", Ok(Route::Model("meta/llama"))),
@@ -114,6 +166,18 @@ mod tests {
             ("GET", "", Err(RouteError::Unknown)),
         ] {
             assert_eq!(route(method, path), expected, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn a_set_has_what_it_is_made_of() {
+        let set = Endpoints::of(&[Endpoint::ChatCompletions, Endpoint::ImageVariations]);
+        for endpoint in Endpoint::ALL {
+            let wanted = matches!(endpoint, Endpoint::ChatCompletions | Endpoint::ImageVariations);
+            assert_eq!(set.has(endpoint), wanted, "{endpoint:?}");
+            assert!(!Endpoints::NONE.has(endpoint));
+            let all = Endpoints::of(&Endpoint::ALL);
+            assert!(all.has(endpoint) && !all.without(endpoint).has(endpoint));
         }
     }
 }

@@ -16,6 +16,7 @@ pub use self::compile::load;
 use crate::config::error::Errors;
 use crate::config::values::Whole;
 use crate::consumer::{Consumer, Consumers};
+use crate::endpoint::Endpoints;
 use crate::limit::Limit;
 use crate::provider::Kind;
 use crate::time::UnixTime;
@@ -66,6 +67,8 @@ pub struct Provider {
     pub host: String,
     /// Without a trailing slash; may be empty.
     pub base_path: String,
+    /// What it takes in the client's own words.
+    pub endpoints: Endpoints,
     /// Where to look for a key, best first: own keys by tier, then each pool's by tier. Empty where consumers
     /// bring all the keys.
     pub levels: Vec<Vec<KeyIndex>>,
