@@ -30,7 +30,7 @@ use crate::consumer::cidr;
 use crate::consumer::identify::{By, Caller, Presented, presented, unauthenticated};
 use crate::consumer::rule::OPERATIONS;
 use crate::effect::Cx;
-use crate::endpoint::RouteError;
+use crate::endpoint::{Dialect, RouteError};
 use crate::headers::Headers;
 use crate::intake;
 use crate::reply::{Refusal, Reply};
@@ -279,7 +279,7 @@ fn finish(cx: &mut Cx<'_>, who: &str, origin: &Origin, done: Result<Reply, Refus
     let mut reply = done.unwrap_or_else(|refusal| {
         let more = [("status", refusal.status.into()), ("code", refusal.code.into())];
         note(cx, "refusal", who, &origin.call, origin, &more);
-        refusal.openai()
+        refusal.reply(Dialect::OpenAi)
     });
     reply.headers.push(("cache-control", "no-store".to_owned()));
     reply
@@ -298,6 +298,11 @@ fn note(
 
 fn json(status: u16, value: &Value) -> Reply {
     Reply::json(status, value.to_string().into_bytes())
+}
+
+/// Of billionths of one.
+fn dollars(billionths: u64) -> Value {
+    Value::from(billionths as f64 / 1e9)
 }
 
 fn unavailable(message: &str) -> Refusal {

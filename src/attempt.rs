@@ -7,10 +7,13 @@
 use core::time::Duration;
 
 use crate::effect::{Cx, Effect, Flow};
+use crate::endpoint::Dialect;
 use crate::gateway::{ANSWERED_HEADER, RETRY_HEADER};
 use crate::headers::Headers;
 use crate::intake;
 use crate::keys::{self, Claim};
+use crate::limit::Amounts;
+use crate::limit::toll::{SPENT, Spent};
 use crate::plan::{FILTER_STATE, Plan, STATE_HEADER};
 use crate::reply::{Refusal, Reply};
 use crate::routing;
@@ -41,6 +44,7 @@ pub struct Host<'a> {
 pub struct Attempt {
     state: State,
     number: u32,
+    dialect: Dialect,
     leaves_early: bool,
     /// Some of the answer's body is kept by the host.
     body_held: bool,
@@ -77,6 +81,7 @@ impl Attempt {
                 "Keyward's attempt stage got a request that its gateway stage has not seen.";
             return self.reply(cx, Refusal::server(500, "internal_error", message));
         };
+        self.dialect = plan.endpoint.dialect();
         let missed = plan.missed(host.attempt);
         if host.replan {
             upstream::strip(cx, headers);
@@ -127,7 +132,7 @@ impl Attempt {
 
     /// `body` is all that has come so far.
     pub fn on_request_body(&mut self, cx: &mut Cx<'_>, body: &[u8], end_of_stream: bool) -> Flow {
-        let State::Sent(trip) = &self.state else { return Flow::Continue };
+        let State::Sent(trip) = &mut self.state else { return Flow::Continue };
         if !trip.patches_body {
             return Flow::Continue;
         }
@@ -153,7 +158,7 @@ impl Attempt {
             State::Start | State::Done => Flow::Continue,
             State::Replan(_) => self.replan(cx),
             State::Sent(trip) => {
-                trip.answered(headers, true, cx.now);
+                trip.answered(cx.runtime, headers, true, cx.now);
                 if end_of_stream { self.on_response_body(cx, &[], true) } else { Flow::Pause }
             }
         }
@@ -279,6 +284,9 @@ impl Attempt {
         cx.set_header(":status", "307");
         cx.set_header("location", location);
         cx.set_header(STATE_HEADER, plan.seal(key));
+        if plan.toll.is_some() {
+            cx.effects.push(Effect::SetFilterState(SPENT, Spent::Moved.encode()));
+        }
         self.leave(cx)
     }
 
@@ -295,7 +303,7 @@ impl Attempt {
     }
 
     fn reply(&mut self, cx: &mut Cx<'_>, refusal: Refusal) -> Flow {
-        let mut reply: Reply = refusal.openai();
+        let mut reply: Reply = refusal.reply(self.dialect);
         reply.headers.push((ANSWERED_HEADER, "1".to_owned()));
         intake::refuse(cx, reply);
         self.state = State::Done;
@@ -355,7 +363,8 @@ impl Plan {
     fn insist(&mut self, cx: &Cx<'_>, key: Option<u64>) -> bool {
         let keys = &cx.runtime.keys;
         let index = key.and_then(|key| keys.iter().position(|k| keys::key_hash(k) == key));
-        self.claim = index.map(|key| Claim { key, tokens: 0, probe: false, at: cx.now });
+        self.claim =
+            index.map(|key| Claim { key, reserved: Amounts::default(), probe: false, at: cx.now });
         self.tried.extend(key);
         index.is_some()
     }

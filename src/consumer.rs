@@ -14,6 +14,7 @@ use core::time::Duration;
 use std::collections::HashMap;
 
 use self::rule::Rules;
+use crate::limit::Limits;
 use crate::runtime::{KeyDigest, KeyIndex, ProviderIndex, SLOTS, Window};
 use crate::time::UnixTime;
 use crate::token::Signing;
@@ -52,6 +53,7 @@ pub struct Consumer {
     /// Indices into [`Consumers::roles`].
     pub roles: Vec<usize>,
     pub rules: Rules,
+    pub limits: Limits,
     pub own_keys: Vec<OwnKeys>,
     /// Where issuing a temporary key needs a code.
     pub second_factor: Option<totp::Secret>,
@@ -61,6 +63,7 @@ pub struct Consumer {
 pub struct Team {
     pub name: String,
     pub enabled: bool,
+    pub limits: Limits,
     pub roles: Vec<usize>,
     pub rules: Rules,
 }

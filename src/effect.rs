@@ -29,6 +29,9 @@ pub enum Effect {
     ResumeResponse,
     /// Keeps the request until then, whatever the callback's flow says.
     Wait(UnixTime),
+    /// One more, or one less, of what this VM holds in a slot ([`crate::limit::account::Leases`]).
+    Hold(String),
+    Release(String),
 }
 
 /// What the host does with the message after a callback.
@@ -46,6 +49,8 @@ pub struct Cx<'a> {
     pub shared: &'a dyn SharedData,
     /// Authenticates plans across an internal redirect; without one there is none.
     pub process_key: Option<&'a ProcessKey>,
+    /// Names this VM among those that share data, for places that it holds.
+    pub holder: u64,
     pub now: UnixTime,
     pub random: Random,
     /// Bytes that nobody can guess; `None`: the host has none.
@@ -62,8 +67,8 @@ impl<'a> Cx<'a> {
         seed: u64,
     ) -> Self {
         let random = Random::new(seed);
-        let effects = Vec::new();
-        Self { runtime, shared, process_key, now, random, entropy: || None, effects }
+        let (entropy, effects): (fn() -> _, _) = (|| None, Vec::new());
+        Self { runtime, shared, process_key, holder: 0, now, random, entropy, effects }
     }
 
     pub fn set_header(&mut self, name: &'static str, value: impl Into<Vec<u8>>) {

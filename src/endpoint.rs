@@ -3,7 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
-/// An API of OpenAI's that is passed on.
+use crate::headers::Headers;
+
+/// An API that is passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Endpoint {
     ChatCompletions,
@@ -17,6 +19,22 @@ pub enum Endpoint {
     ImageGenerations,
     ImageEdits,
     ImageVariations,
+    /// Anthropic's.
+    Messages,
+    /// Anthropic's: how many tokens a request to [`Self::Messages`] has.
+    CountTokens,
+}
+
+/// Whose words a client speaks: the shape of its errors and of the events of its streams.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Dialect {
+    /// Chat completions and everything else of OpenAI's.
+    #[default]
+    OpenAi,
+    /// Messages.
+    Anthropic,
+    /// OpenAI's Responses, which has errors in streams of its own.
+    Responses,
 }
 
 /// A set of endpoints.
@@ -47,7 +65,7 @@ pub enum RouteError {
 }
 
 impl Endpoint {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::ChatCompletions,
         Self::Completions,
         Self::Embeddings,
@@ -59,6 +77,8 @@ impl Endpoint {
         Self::ImageGenerations,
         Self::ImageEdits,
         Self::ImageVariations,
+        Self::Messages,
+        Self::CountTokens,
     ];
 
     /// Below the provider's base path.
@@ -75,6 +95,24 @@ impl Endpoint {
             Self::ImageGenerations => "/images/generations",
             Self::ImageEdits => "/images/edits",
             Self::ImageVariations => "/images/variations",
+            Self::Messages => "/messages",
+            Self::CountTokens => "/messages/count_tokens",
+        }
+    }
+
+    pub const fn dialect(self) -> Dialect {
+        match self {
+            Self::Messages | Self::CountTokens => Dialect::Anthropic,
+            Self::Responses => Dialect::Responses,
+            _ => Dialect::OpenAi,
+        }
+    }
+
+    /// What a caller has to be permitted: whoever may ask may count.
+    pub const fn operation(self) -> Operation {
+        match self {
+            Self::CountTokens => Operation::Api(Self::Messages),
+            other => Operation::Api(other),
         }
     }
 
@@ -85,6 +123,20 @@ impl Endpoint {
             Self::Moderations => Some("omni-moderation-latest"),
             _ => None,
         }
+    }
+
+    /// Whether it takes uploads, as `multipart/form-data`.
+    pub const fn takes_forms(self) -> bool {
+        matches!(
+            self,
+            Self::Transcriptions | Self::Translations | Self::ImageEdits | Self::ImageVariations
+        )
+    }
+
+    /// Whether it is known how its streams end, so that one without an end was cut off. Those of audio and images
+    /// differ from service to service.
+    pub const fn ends_streams_alike(self) -> bool {
+        matches!(self, Self::ChatCompletions | Self::Completions | Self::Responses)
     }
 
     /// Whether its streams take `stream_options.include_usage`; the Responses API reports usage unasked.
@@ -120,6 +172,16 @@ impl Endpoints {
     }
 }
 
+/// Whose words a client speaks whose request is not understood, or is for nothing of its own: the path tells, or
+/// the header that all of Anthropic's clients send.
+pub fn dialect(path: &str, headers: &Headers) -> Dialect {
+    if path.starts_with("/v1/messages") || headers.contains("anthropic-version") {
+        Dialect::Anthropic
+    } else {
+        Dialect::OpenAi
+    }
+}
+
 /// Matches `:method` and `:path`; the query does not count. Keyward's own API is [`crate::admin`]'s.
 pub fn route<'a>(method: &str, path: &'a str) -> Result<Route<'a>, RouteError> {
     let path = path.split(['?', '#']).next().unwrap_or_default();
@@ -147,6 +209,9 @@ mod tests {
             ("POST", "/v1/chat/completions", Ok(Route::Api(Endpoint::ChatCompletions))),
             ("POST", "/v1/chat/completions?beta=true", Ok(Route::Api(Endpoint::ChatCompletions))),
             ("POST", "/v1/responses", Ok(Route::Api(Endpoint::Responses))),
+            ("POST", "/v1/messages?beta=true", Ok(Route::Api(Endpoint::Messages))),
+            ("POST", "/v1/messages/count_tokens", Ok(Route::Api(Endpoint::CountTokens))),
+            ("POST", "/v1/messages/batches", Err(RouteError::Unknown)),
             ("POST", "/v1/audio/speech", Ok(Route::Api(Endpoint::Speech))),
             ("POST", "/v1/audio/voices", Err(RouteError::Unknown)),
             ("GET", "/v1/images/edits", Err(RouteError::Method("POST"))),

@@ -96,7 +96,7 @@ pub fn ask(
         requests.push(request.clone());
         Edit::Write(Ok(request.clone()))
     });
-    asked.unwrap_or_else(|Unwritten| Err(Refused::Unwritten))
+    asked.unwrap_or(Err(Refused::Unwritten))
 }
 
 /// `None` where there is no such request, or nothing to decide about it any more.

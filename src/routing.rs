@@ -2,10 +2,10 @@
 
 use crate::consumer::OwnKeys;
 use crate::effect::Cx;
-use crate::formats::Format;
+use crate::formats::{self, Way};
 use crate::keys::{self, Want};
 use crate::ledger;
-use crate::limit::Unit;
+use crate::limit::{Amounts, Unit};
 use crate::plan::Plan;
 use crate::random::hash;
 use crate::record::Record;
@@ -49,7 +49,8 @@ impl Plan {
 
     fn want<'a>(&self, target: &Resolved<'a>, tried: &'a [u64]) -> Want<'a> {
         let (model, own) = (target.upstream_model, target.own);
-        Want { model, tokens: self.tokens, session: self.session, tried, own }
+        let need = Amounts::of_request(&self.estimate, 0);
+        Want { model, need, session: self.session, tried, own }
     }
 
     /// Keeps targets out of everything that is decided for the request.
@@ -126,25 +127,21 @@ impl Plan {
 /// No target is left: the client's fault, by the name of the member.
 pub fn leave_out_unfit(runtime: &Runtime, plan: &mut Plan, body: &[u8]) -> Result<(), Refusal> {
     // What a format has no word for, none of its providers has.
-    let mut refusals: Vec<(Format, Option<Refusal>)> = Vec::new();
-    let mut lacking = None;
+    let mut refusals: Vec<(_, Option<Refusal>)> = Vec::new();
     for target in plan.targets(runtime).collect::<Vec<_>>() {
         let Some(resolved) = plan.resolve_target(runtime, target) else { continue };
-        let (format, id) = (resolved.provider.kind.format, resolved.id());
-        if !format.is_foreign() {
-            if !resolved.provider.endpoints.has(plan.endpoint) {
-                lacking.get_or_insert_with(|| no_endpoint(plan));
-                plan.unfit.push(id);
-            }
+        let (way, id) = (resolved.provider.way(plan.endpoint), resolved.id());
+        if way == Some(Way::Native) {
             continue;
         }
-        let known = refusals.iter().find(|(known, _)| *known == format);
+        let what = (resolved.provider.kind.format, way);
+        let known = refusals.iter().find(|(known, _)| *known == what);
         let is_unfit = match known {
             Some((_, refusal)) => refusal.is_some(),
             None => {
-                let refusal = unfit(format, plan, resolved.upstream_model, body);
+                let refusal = unfit(&resolved, way, plan, body);
                 let is_unfit = refusal.is_some();
-                refusals.push((format, refusal));
+                refusals.push((what, refusal));
                 is_unfit
             }
         };
@@ -152,18 +149,21 @@ pub fn leave_out_unfit(runtime: &Runtime, plan: &mut Plan, body: &[u8]) -> Resul
             plan.unfit.push(id);
         }
     }
-    let refusal = refusals.into_iter().find_map(|(_, refusal)| refusal).or(lacking);
+    // A member by its name says more than an endpoint that is not there.
+    let refusals = refusals.into_iter().filter_map(|((_, way), refusal)| Some((way, refusal?)));
+    let refusal = refusals.min_by_key(|(way, _)| way.is_none()).map(|(_, refusal)| refusal);
     match refusal {
         Some(refusal) if plan.targets(runtime).next().is_none() => Err(refusal),
         _ => Ok(()),
     }
 }
 
-fn unfit(format: Format, plan: &Plan, model: &str, body: &[u8]) -> Option<Refusal> {
-    if format.path(plan.endpoint).is_none() {
+fn unfit(target: &Resolved<'_>, way: Option<Way>, plan: &Plan, body: &[u8]) -> Option<Refusal> {
+    if way.is_none() {
         return Some(no_endpoint(plan));
     }
-    let error = format.request(body, model).err()?;
+    let (kind, model) = (target.provider.kind, target.upstream_model);
+    let error = formats::request(kind, plan.endpoint, body, model).err()?;
     let message = format!("{error}.");
     Some(Refusal::client(400, "unsupported_parameter", message).param(error.param))
 }
@@ -310,6 +310,7 @@ mod tests {
     use crate::endpoint::Endpoint;
     use crate::ledger::memory::Memory;
     use crate::runtime::load;
+    use crate::usage::Usage;
     use serde_json::json;
 
     const T: UnixTime = UnixTime(1_800_000_000_000);
@@ -343,8 +344,10 @@ mod tests {
             wants_usage: false,
             spans: crate::members::Ask::read(br#"{"model":"m"}"#).unwrap().spans,
             body_length: 0,
-            tokens: 1,
+            estimate: Usage { prompt: 1, ..Usage::default() },
+            toll: None,
             session: None,
+            own_headers: Vec::new(),
             only: None,
             started: T,
             deadline: T.after(core::time::Duration::from_secs(10)),

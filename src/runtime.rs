@@ -16,8 +16,9 @@ pub use self::compile::load;
 use crate::config::error::Errors;
 use crate::config::values::Whole;
 use crate::consumer::{Consumer, Consumers};
-use crate::endpoint::Endpoints;
-use crate::limit::Limit;
+use crate::endpoint::{Endpoint, Endpoints};
+use crate::formats::Way;
+use crate::limit::{Limit, Limits};
 use crate::provider::Kind;
 use crate::time::UnixTime;
 
@@ -81,6 +82,16 @@ pub struct Provider {
     pub slot: String,
     /// Record of what was used of the provider.
     pub usage_slot: String,
+}
+
+impl Provider {
+    /// How it takes what clients send to an endpoint; `None`: not at all.
+    pub fn way(&self, endpoint: Endpoint) -> Option<Way> {
+        if self.endpoints.has(endpoint) {
+            return Some(Way::Native);
+        }
+        self.kind.format.translates(endpoint).then_some(Way::Translated)
+    }
 }
 
 #[derive(Debug)]
@@ -292,6 +303,7 @@ pub struct Model {
     pub name: String,
     /// In order of preference, never empty.
     pub targets: Vec<Target>,
+    pub limits: Limits,
     /// Record of what was used of the model.
     pub usage_slot: String,
 }

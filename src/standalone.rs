@@ -12,10 +12,15 @@
 use crate::admin;
 use crate::consumer::identify::Caller;
 use crate::effect::{Cx, Effect, Flow};
+use crate::endpoint::Dialect;
+use crate::formats::Call;
 use crate::gateway::{ANSWERED_HEADER, CLUSTER_HEADER};
 use crate::headers::Headers;
 use crate::intake::{self, Pending};
 use crate::keys::{self, Want};
+use crate::limit::account::Statement;
+use crate::limit::toll::{self, End};
+use crate::limit::{Amounts, refusal};
 use crate::reply::{Refusal, Reply};
 use crate::routing;
 use crate::runtime::{Mode, Provider, ProviderIndex, Runtime, Secret};
@@ -36,8 +41,11 @@ pub struct Host<'a> {
 #[derive(Debug, Default)]
 pub struct Standalone {
     state: State,
+    dialect: Dialect,
     /// Of the answer, where headers went on before the body was there.
     refusal: Option<Reply>,
+    /// How the limits stood that the request was charged on.
+    statements: Vec<Statement>,
 }
 
 #[derive(Debug, Default)]
@@ -99,6 +107,7 @@ impl Standalone {
             Ok(pending) => pending,
             Err(reply) => return self.answer(cx, reply),
         };
+        self.dialect = pending.endpoint.dialect();
         let provider = pinned(runtime, host);
         match runtime.mode {
             Mode::Body => {
@@ -150,14 +159,14 @@ impl Standalone {
         }
         let hold = cx.runtime.mode == Mode::Body;
         let State::Sent(trip) = &mut self.state else { return Flow::Continue };
-        trip.answered(headers, hold, cx.now);
+        trip.answered(cx.runtime, headers, hold, cx.now);
         if hold || end_of_stream {
             return if end_of_stream { self.on_response_body(cx, &[], true) } else { Flow::Pause };
         }
         if trip.status < 300 {
             trip.succeeded(cx);
             trip.pass(cx);
-            cx.remove_header(ANSWERED_HEADER);
+            self.passed(cx);
             return Flow::Continue;
         }
         // The status cannot change once the headers are gone, and the body cannot be waited for.
@@ -165,14 +174,14 @@ impl Standalone {
         if trip.status == 403 {
             // Nor can it be judged: a key is not refused for what may be the client's fault.
             trip.pass(cx);
-            cx.remove_header(ANSWERED_HEADER);
+            self.passed(cx);
             return Flow::Continue;
         }
         trip.failed(cx, &signal);
         trip.give_back(cx);
         match trip.refusal(cx, &signal, b"?") {
             Some(refusal) => {
-                let reply = refusal.openai();
+                let reply = refusal.reply(self.dialect);
                 upstream::clean_answer(cx, &trip.headers);
                 cx.remove_header("content-length");
                 cx.set_header(":status", reply.status.to_string());
@@ -183,7 +192,7 @@ impl Standalone {
             }
             None => {
                 trip.pass(cx);
-                cx.remove_header(ANSWERED_HEADER);
+                self.passed(cx);
             }
         }
         Flow::Continue
@@ -202,7 +211,7 @@ impl Standalone {
             Progress::Flowing => Flow::Continue,
             Progress::Opened => {
                 trip.pass(cx);
-                cx.remove_header(ANSWERED_HEADER);
+                self.passed(cx);
                 Flow::Continue
             }
             Progress::Refused(signal, error) => self.refused(cx, &signal, &error),
@@ -216,13 +225,24 @@ impl Standalone {
 
     /// Whether [`Self::on_done`] has anything left to do.
     pub fn is_open(&self) -> bool {
-        self.wants_response_body() || matches!(self.state, State::Ahead(..))
+        self.wants_response_body()
+            || matches!(self.state, State::Ahead(..))
+            || matches!(&self.state, State::Sent(trip) if trip.plan.toll.is_some())
     }
 
     /// The request is over, however it ended.
     pub fn on_done(&mut self, cx: &mut Cx<'_>, client_gone: bool) {
         match &mut self.state {
-            State::Sent(trip) => trip.done(cx, client_gone),
+            State::Sent(trip) => {
+                let end = match (trip.used(), trip.status) {
+                    (Some(used), _) => End::Answered(Some(used)),
+                    (None, 200..300) => End::Answered(None),
+                    (None, 0) if client_gone => End::Answered(None),
+                    (None, _) => End::Failed,
+                };
+                trip.done(cx, client_gone);
+                toll::settle(cx, &mut trip.plan, end);
+            }
             State::Ahead(_, ahead) => ahead.release(cx),
             State::Start | State::AwaitingBody(..) | State::AwaitingOrder(_) | State::Done => {}
         }
@@ -240,33 +260,44 @@ impl Standalone {
         let plan = intake::body(cx, pending, body).and_then(|mut plan| {
             plan.only = provider;
             if plan.open_targets(cx.runtime).next().is_none() {
-                return Err(intake::no_model(&plan.model).openai());
+                return Err(intake::no_model(&plan.model).reply(plan.endpoint.dialect()));
             }
-            routing::leave_out_unfit(cx.runtime, &mut plan, body).map_err(Refusal::openai)?;
-            intake::use_key(cx, &pending.access).map_err(Refusal::openai)?;
+            intake::leave_out_unfit(cx, &mut plan, body)?;
             Ok(plan)
         });
         let mut plan = match plan {
             Ok(plan) => plan,
             Err(reply) => return self.answer(cx, reply),
         };
+        match intake::charge(cx, pending, &mut plan) {
+            Ok(statements) => self.statements = statements,
+            Err(refusal) => return self.answer(cx, refusal.reply(self.dialect)),
+        }
         intake::count_request(cx, &plan);
         if let Err(shortage) = routing::advance(cx, &mut plan) {
+            toll::settle(cx, &mut plan, End::Unsent);
             let refusal = routing::refusal(cx, &plan, &shortage);
-            return self.answer(cx, refusal.openai());
+            return self.answer(cx, refusal.reply(self.dialect));
         }
         plan.attempts = 1;
         if let Some(target) = plan.resolve(cx.runtime) {
             let cluster = target.provider.cluster.clone();
+            let mut unsent = plan.toll.is_some().then(|| plan.clone());
             let trip = match Trip::start(cx, headers, plan) {
                 Ok(trip) => trip,
-                Err(refusal) => return self.answer(cx, refusal.openai()),
+                Err(refusal) => {
+                    if let Some(unsent) = &mut unsent {
+                        toll::settle(cx, unsent, End::Unsent);
+                    }
+                    return self.answer(cx, refusal.reply(self.dialect));
+                }
             };
             // After `Trip::start`, which strips it.
             cx.effects.push(Effect::SetHeader(CLUSTER_HEADER.into(), cluster.into_bytes()));
             return self.patch(cx, trip, body, true);
         }
-        self.answer(cx, Refusal::server(500, "internal_error", "The model has no target.").openai())
+        let refusal = Refusal::server(500, "internal_error", "The model has no target.");
+        self.answer(cx, refusal.reply(self.dialect))
     }
 
     /// Everything that can be decided without the body.
@@ -285,17 +316,20 @@ impl Standalone {
         else {
             let message =
                 "The route names no provider: set its metadata keyward.provider, or mode: body.";
-            return self.answer(cx, Refusal::server(500, "internal_error", message).openai());
+            return self
+                .answer(cx, Refusal::server(500, "internal_error", message).reply(self.dialect));
         };
         let own = runtime.consumers.own_keys(&pending.access.consumer, index);
-        let want = Want { model: "", tokens: 0, session: pending.session, tried: &[], own };
+        // Of the model nothing is known yet: one request.
+        let need = Amounts { requests: 1, ..Amounts::default() };
+        let want = Want { model: "", need, session: pending.session, tried: &[], own };
         let claimed = keys::claim(cx.shared, runtime, provider, &want, cx.now, &mut cx.random);
         let claim = match claimed {
             Ok(claim) => claim,
             Err(shortage) => {
                 let quota = crate::reply::Quota::default();
                 let refusal = Refusal::shortage(&shortage, "*", quota, cx.now, &mut cx.random);
-                return self.answer(cx, refusal.openai());
+                return self.answer(cx, refusal.reply(self.dialect));
             }
         };
         let ahead = Ahead { provider: index, claim, headers: headers.clone() };
@@ -304,9 +338,24 @@ impl Standalone {
         let Some(credentials) = credentials else {
             ahead.release(cx);
             let message = "Envoy did not supply the secret of a key.";
-            return self.answer(cx, Refusal::server(503, "no_usable_key", message).openai());
+            return self
+                .answer(cx, Refusal::server(503, "no_usable_key", message).reply(self.dialect));
         };
-        upstream::address(cx, headers, provider, pending.endpoint, &credentials);
+        // A path with the model's name in it cannot be written: nobody knows it yet.
+        let (endpoint, stream) = (pending.endpoint, false);
+        let addressed = provider.way(endpoint).and_then(|way| {
+            let call = Call { endpoint, way, model: "", stream };
+            upstream::address(cx, headers, provider, &call, &pending.own_headers, &credentials)
+        });
+        if addressed.is_none() {
+            ahead.release(cx);
+            let message = format!(
+                "The provider \"{}\" cannot be used with this endpoint in mode headers.",
+                provider.name
+            );
+            let refusal = Refusal::client(400, "unsupported_endpoint", message);
+            return self.answer(cx, refusal.reply(self.dialect));
+        }
         // Nobody knows yet how long the patched body will be.
         cx.remove_header("content-length");
         self.state = State::Ahead(Box::new(pending), ahead);
@@ -317,13 +366,12 @@ impl Standalone {
     fn catch_up(&mut self, cx: &mut Cx<'_>, pending: &Pending, ahead: &Ahead, body: &[u8]) -> Flow {
         let plan = intake::body(cx, pending, body).and_then(|mut plan| {
             plan.only = Some(ahead.provider);
-            routing::leave_out_unfit(cx.runtime, &mut plan, body).map_err(Refusal::openai)?;
+            intake::leave_out_unfit(cx, &mut plan, body)?;
             let target = plan
                 .open_targets(cx.runtime)
                 .next()
-                .ok_or_else(|| intake::no_model(&plan.model).openai())?;
+                .ok_or_else(|| intake::no_model(&plan.model).reply(plan.endpoint.dialect()))?;
             plan.target = target;
-            intake::use_key(cx, &pending.access).map_err(Refusal::openai)?;
             Ok(plan)
         });
         let mut plan = match plan {
@@ -333,20 +381,34 @@ impl Standalone {
                 return self.answer(cx, reply);
             }
         };
+        match intake::charge(cx, pending, &mut plan) {
+            // Headers of the answer are still to come.
+            Ok(statements) => self.statements = statements,
+            Err(refusal) => {
+                ahead.release(cx);
+                return self.answer(cx, refusal.reply(self.dialect));
+            }
+        }
         intake::count_request(cx, &plan);
         plan.attempts = 1;
         plan.claim = Some(ahead.claim);
         if let Some(key) = cx.runtime.keys.get(ahead.claim.key) {
             plan.tried.push(keys::key_hash(key));
         }
+        let mut unsent = plan.toll.is_some().then(|| plan.clone());
         let trip = match Trip::resume(cx, &ahead.headers, plan) {
             Ok(trip) => trip,
-            Err(refusal) => return self.answer(cx, refusal.openai()),
+            Err(refusal) => {
+                if let Some(unsent) = &mut unsent {
+                    toll::settle(cx, unsent, End::Unsent);
+                }
+                return self.answer(cx, refusal.reply(self.dialect));
+            }
         };
         self.patch(cx, trip, body, false)
     }
 
-    fn patch(&mut self, cx: &mut Cx<'_>, trip: Trip, body: &[u8], headers_held: bool) -> Flow {
+    fn patch(&mut self, cx: &mut Cx<'_>, mut trip: Trip, body: &[u8], headers_held: bool) -> Flow {
         match trip.patches_body.then(|| trip.patched(cx.runtime, body)) {
             Some(Some(patched)) => {
                 if headers_held {
@@ -357,9 +419,10 @@ impl Standalone {
             // What cannot be translated does not leave.
             Some(None) if trip.translates() => {
                 trip.give_back(cx);
+                toll::settle(cx, &mut trip.plan, End::Unsent);
                 let message = "The request could not be written for its provider.";
                 let refusal = Refusal::server(500, "internal_error", message);
-                return self.answer(cx, refusal.openai());
+                return self.answer(cx, refusal.reply(self.dialect));
             }
             Some(None) | None => {}
         }
@@ -387,13 +450,24 @@ impl Standalone {
             _ => trip.refusal(cx, signal, error),
         };
         match refusal {
-            Some(refusal) => self.answer(cx, refusal.openai()),
+            Some(refusal) => {
+                toll::settle(cx, &mut trip.plan, End::Failed);
+                self.answer(cx, refusal.reply(self.dialect))
+            }
             None => {
                 trip.pass(cx);
                 trip.translate_error(cx, error);
-                cx.remove_header(ANSWERED_HEADER);
+                self.passed(cx);
                 Flow::Continue
             }
+        }
+    }
+
+    /// The headers of an answer go to the client.
+    fn passed(&self, cx: &mut Cx<'_>) {
+        cx.remove_header(ANSWERED_HEADER);
+        for (name, value) in refusal::fields(&self.statements, cx.now) {
+            cx.set_header(name, value);
         }
     }
 

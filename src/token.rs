@@ -13,6 +13,7 @@
 //! | `iat`, `exp` | whole seconds |
 //! | `keyward` | models, endpoints, cidrs, limits and uses, as in the request for the key |
 
+pub mod limits;
 pub mod scope;
 pub mod state;
 

@@ -10,7 +10,7 @@ use core::time::Duration;
 use serde::{Deserialize, Serialize};
 use totp_rs::{Builder, Totp};
 
-use crate::ledger::{self, Edit, SharedData, Unwritten};
+use crate::ledger::{self, Edit, SharedData};
 use crate::time::UnixTime;
 
 /// Wrong codes that are looked at in [`WINDOW`].
@@ -88,7 +88,7 @@ impl Secret {
                 }
             }
         });
-        taken.unwrap_or_else(|Unwritten| Err(Refused::Unwritten))
+        taken.unwrap_or(Err(Refused::Unwritten))
     }
 }
 

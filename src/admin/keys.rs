@@ -13,7 +13,7 @@ use crate::reply::{Refusal, Reply};
 use crate::table::Place;
 use crate::time::UnixTime;
 use crate::token::scope::{KeyRequest, Scope};
-use crate::token::{Draft, Signing, state};
+use crate::token::{Draft, Signing, limits, state};
 use crate::totp;
 
 pub(super) fn issue(
@@ -65,12 +65,14 @@ pub(super) fn issue(
         );
         return Err(Refusal::client(400, "key_too_long", message));
     }
-    if request.uses.is_some() {
-        state::reserve(place(cx), &issued.id, issued.expires).map_err(|_| {
-            unavailable("As many keys with a number of uses are alive as Keyward can count.")
-                .header("retry-after", "60")
-        })?;
-    }
+    let (id, expires) = (issued.id.as_str(), issued.expires);
+    let counted = request.uses.map_or(Ok(()), |_| state::reserve(place(cx), id, expires));
+    let limited = !request.limits.is_empty();
+    let limited = if limited { limits::reserve(place(cx), id, expires) } else { Ok(()) };
+    counted.and(limited).map_err(|_| {
+        let message = "As many keys with uses or limits are alive as Keyward can count.";
+        unavailable(message).header("retry-after", "60")
+    })?;
     let expires = issued.expires.rfc3339();
     let more = [
         ("consumer", name.into()),

@@ -199,7 +199,7 @@ pub fn allowed<'r>(
 }
 
 /// The names of operations in rules.
-pub const OPERATIONS: [(&str, Operation); 12] = [
+pub const OPERATIONS: [(&str, Operation); 13] = [
     ("chat", Operation::Api(Endpoint::ChatCompletions)),
     ("completions", Operation::Api(Endpoint::Completions)),
     ("embeddings", Operation::Api(Endpoint::Embeddings)),
@@ -211,6 +211,7 @@ pub const OPERATIONS: [(&str, Operation); 12] = [
     ("image_generations", Operation::Api(Endpoint::ImageGenerations)),
     ("image_edits", Operation::Api(Endpoint::ImageEdits)),
     ("image_variations", Operation::Api(Endpoint::ImageVariations)),
+    ("messages", Operation::Api(Endpoint::Messages)),
     ("models", Operation::Models),
 ];
 

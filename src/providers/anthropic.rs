@@ -1,6 +1,6 @@
 //! Anthropic, and services that speak its Messages API with its key header.
 
-use crate::endpoint::Endpoints;
+use crate::endpoint::{Endpoint, Endpoints};
 use crate::formats::Format;
 use crate::provider::{AnswerLimit, Credential, Kind};
 use crate::signal::Verdict::{ClientFault, ServerError};
@@ -16,7 +16,7 @@ static ANTHROPIC: Kind = Kind {
     base_path: "/v1",
     format: Format::Anthropic,
     credential: Credential::Header("x-api-key"),
-    endpoints: Endpoints::NONE,
+    endpoints: Endpoints::of(&[Endpoint::Messages, Endpoint::CountTokens]),
     answer_limit: AnswerLimit::Either,
     // Streams report usage unasked.
     stream_options: false,

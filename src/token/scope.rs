@@ -5,7 +5,6 @@ use core::time::Duration;
 use deserr::{Deserr, IntoValue, ValuePointerRef};
 use serde_json::Value;
 
-use crate::config::MAX_LIMITS;
 use crate::config::error::Errors;
 use crate::config::rules::MAX_CONDITIONS;
 use crate::config::secrets::Hidden;
@@ -13,7 +12,7 @@ use crate::config::values::{List, ModelPattern, Name, Whole};
 use crate::consumer::cidr::Cidr;
 use crate::consumer::rule::{Ask, OPERATIONS, Pattern, Subject};
 use crate::endpoint::Operation;
-use crate::limit::Limit;
+use crate::limit::Limits;
 
 /// The body of `POST /keyward/keys`.
 #[derive(Debug, Deserr)]
@@ -37,7 +36,7 @@ pub struct KeyRequest {
     pub cidrs: Option<List<Cidr, 1, MAX_CONDITIONS>>,
     /// Besides those of its consumer.
     #[deserr(default)]
-    pub limits: List<Limit, 0, MAX_LIMITS>,
+    pub limits: Limits,
     /// Requests that may be sent with it.
     #[deserr(default)]
     pub uses: Option<Whole<1, { u32::MAX as u64 }>>,
@@ -52,7 +51,7 @@ pub struct Scope {
     pub models: Option<Vec<Pattern>>,
     pub endpoints: Option<Vec<Operation>>,
     pub cidrs: Option<Vec<Cidr>>,
-    pub limits: Vec<Limit>,
+    pub limits: Limits,
     pub uses: Option<u32>,
 }
 
@@ -63,7 +62,7 @@ impl KeyRequest {
             models: self.models.map(|models| models.0.iter().map(pattern).collect()),
             endpoints: self.endpoints.map(|endpoints| endpoints.0),
             cidrs: self.cidrs.map(|cidrs| cidrs.0),
-            limits: self.limits.0,
+            limits: self.limits,
             uses: self.uses.map(Whole::to_u32),
         }
     }

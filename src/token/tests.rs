@@ -65,7 +65,7 @@ fn what_is_issued_is_verified_by_every_envoy_with_the_secret() {
     );
     let models = vec![Pattern::of_model("fast"), Pattern::of_model("gpt-*")];
     assert_eq!((key.scope.models, key.scope.uses), (Some(models), Some(3)));
-    assert_eq!((key.scope.limits.len(), key.scope.cidrs.map(|c| c.len())), (1, Some(1)));
+    assert_eq!((key.scope.limits.list.len(), key.scope.cidrs.map(|c| c.len())), (1, Some(1)));
     assert!(!issued.key.contains("0123456789abcdef"), "nothing of the secret");
 }
 

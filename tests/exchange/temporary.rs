@@ -361,3 +361,47 @@ fn every_issue_revocation_and_refusal_is_a_line_of_the_audit_trail() {
     ];
     assert_eq!(lines, expected);
 }
+
+#[test]
+fn its_own_limits_hold_besides_those_of_its_consumer() {
+    let mut limited = document();
+    limited["consumers"][0]["limits"] = json!([{"requests": 5, "per": "hour"}]);
+    let world = World::new(&limited);
+    let [one, other] = [(); 2].map(|()| {
+        key(
+            &world,
+            &json!({"limits": [{"requests": 2, "per": "minute"}, {"tokens": 190, "per": "day"}]}),
+        )
+    });
+    let outcomes =
+        |key: &str, count| (0..count).map(|_| ask(&world, key).outcome()).collect::<Vec<_>>();
+    assert_eq!(outcomes(&one, 3), ["200", "200", "429 quota_exceeded"]);
+    assert_eq!(outcomes(&other, 1), ["200"], "counted apart");
+    world.pass(60.0);
+    // 42 of the tokens were used by each request, and one request is estimated at 111.
+    assert_eq!(outcomes(&one, 1), ["429 quota_exceeded"], "84 tokens are used");
+    assert_eq!(outcomes(&other, 1), ["200"]);
+    assert_eq!(
+        outcomes("key-of-acme", 2),
+        ["200", "429 rate_limit_exceeded"],
+        "five of the consumer's"
+    );
+    // A use is not lost to a limit.
+    let key = key(&world, &json!({"uses": 1}));
+    assert_eq!(outcomes(&key, 2), ["429 rate_limit_exceeded", "429 rate_limit_exceeded"]);
+    world.pass(3600.0);
+    let key = text(
+        &issue(
+            &world,
+            "key-of-acme",
+            &json!({"uses": 1, "limits": [{"requests": 9, "per": "hour"}]}),
+        ),
+        "key",
+    );
+    assert_eq!(outcomes(&key, 2), ["200", "401 invalid_api_key"]);
+    assert_eq!(
+        outcomes("key-of-acme", 5).iter().filter(|o| *o == "200").count(),
+        4,
+        "the refused use is given back"
+    );
+}

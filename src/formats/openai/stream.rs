@@ -2,8 +2,9 @@
 
 use serde::Serialize;
 
-use super::answer::{Detail, WireUsage, error, finish, some_arguments};
-use crate::conversation::{Delta, Event, Finish, FinishReason, Opened};
+use super::answer::{Detail, ExtraContent, WireUsage, error_event, finish, some_arguments};
+use crate::conversation::{Block, Delta, Event, Finish, FinishReason, Opened};
+use crate::formats::stream;
 use crate::sse::write_event;
 use crate::usage::Usage;
 
@@ -22,6 +23,8 @@ pub(in crate::formats) struct StreamWriter {
     /// `tool_calls` and `reasoning_details` so far.
     calls: u32,
     details: u32,
+    /// Gemini's, of the call that is next.
+    signature: Option<String>,
     usage: Option<Usage>,
     finished: bool,
 }
@@ -29,6 +32,7 @@ pub(in crate::formats) struct StreamWriter {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Slot {
     Text,
+    Refusal,
     /// Index of the detail.
     Thinking(u32),
     /// Index of the call, and whether any of its arguments were written.
@@ -66,6 +70,8 @@ struct WireDelta<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     content: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    refusal: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     reasoning_content: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reasoning_details: Option<[Detail<'a>; 1]>,
@@ -82,6 +88,8 @@ struct CallPiece<'a> {
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     kind: Option<&'static str>,
     function: FunctionPiece<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    extra_content: Option<ExtraContent<'a>>,
 }
 
 #[derive(Serialize)]
@@ -101,13 +109,15 @@ impl StreamWriter {
             open: Vec::new(),
             calls: 0,
             details: 0,
+            signature: None,
             usage: None,
             finished: false,
         }
     }
+}
 
-    /// Appends what the client gets for an event. Nothing may follow [`Event::End`] and [`Event::Failed`].
-    pub(in crate::formats) fn write(&mut self, event: &Event<'_>, out: &mut Vec<u8>) {
+impl stream::StreamWriter for StreamWriter {
+    fn write(&mut self, event: &Event<'_>, out: &mut Vec<u8>) {
         match event {
             Event::Start { id, model } => {
                 self.id = id.to_string();
@@ -125,24 +135,26 @@ impl StreamWriter {
             Event::Usage(usage) => self.usage = Some(*usage),
             Event::Finish(reason) => self.finish(reason, out),
             Event::End => self.end(out),
-            Event::Failed(failure) => {
-                write_event(None, &String::from_utf8_lossy(&error(failure)), out);
-            }
+            Event::Failed(failure) => error_event(failure, out),
             // A comment keeps proxies and clients from giving up.
             Event::Ping => out.extend_from_slice(b": ping\n\n"),
         }
     }
+}
 
+impl StreamWriter {
     fn open(&mut self, index: u32, block: &Opened<'_>, out: &mut Vec<u8>) {
         let slot = match block {
             Opened::Text => Slot::Text,
+            Opened::Refusal => Slot::Refusal,
             Opened::Thinking { origin } => {
                 let detail = self.next_detail();
-                let begun = Detail { format: Some(origin), ..piece("reasoning.text", detail) };
+                let begun = Detail { format: *origin, ..piece("reasoning.text", detail) };
                 self.detail(begun, None, out);
                 Slot::Thinking(detail)
             }
             Opened::Redacted { data, origin } => {
+                self.signature = (*origin == Block::GEMINI).then(|| data.to_string());
                 let detail = self.next_detail();
                 let whole = Detail {
                     data: Some(data),
@@ -155,11 +167,13 @@ impl StreamWriter {
             Opened::ToolUse { id, name } => {
                 let call = self.calls;
                 self.calls = self.calls.saturating_add(1);
+                let signature = self.signature.take();
                 let piece = CallPiece {
                     index: call,
                     id: Some(id),
                     kind: Some("function"),
                     function: FunctionPiece { name: Some(name), arguments: "" },
+                    extra_content: signature.as_deref().map(ExtraContent::signed),
                 };
                 self.call(piece, out);
                 Slot::Call(call, false)
@@ -179,6 +193,10 @@ impl StreamWriter {
         match (*slot, delta) {
             (Slot::Text, Delta::Text(text)) => {
                 let delta = WireDelta { content: Some(text), ..WireDelta::default() };
+                self.chunk(delta, None, out);
+            }
+            (Slot::Refusal, Delta::Text(text)) => {
+                let delta = WireDelta { refusal: Some(text), ..WireDelta::default() };
                 self.chunk(delta, None, out);
             }
             (Slot::Thinking(detail), Delta::Thinking(text)) => {
@@ -239,7 +257,8 @@ impl StreamWriter {
 
     fn arguments(&self, call: u32, arguments: &str, out: &mut Vec<u8>) {
         let function = FunctionPiece { name: None, arguments };
-        self.call(CallPiece { index: call, id: None, kind: None, function }, out);
+        let piece = CallPiece { index: call, id: None, kind: None, function, extra_content: None };
+        self.call(piece, out);
     }
 
     fn call(&self, piece: CallPiece<'_>, out: &mut Vec<u8>) {
