@@ -15,9 +15,10 @@ fn document() -> Value {
                 {"name": "basic", "allow": {"models": ["fast"]}},
                 {"name": "tester", "allow": {"models": ["gpt-*", "secret"], "endpoints": ["chat"]}, "deny": {"models": ["secret"]}},
             ],
-            "teams": [{"name": "research"}],
+            "teams": [{"name": "research", "limits": [{"tokens": 1000, "per": "day"}]}],
             "consumers": [
-                {"name": "acme", "team": "research", "keys": [{"inline": "key-of-acme"}], "roles": ["basic"]},
+                {"name": "acme", "team": "research", "keys": [{"inline": "key-of-acme"}], "roles": ["basic"],
+                 "limits": [{"requests": 60, "per": "minute"}, {"concurrency": 4}]},
                 {"name": "beta", "keys": [{"inline": "key-of-beta"}],
                  "allow": {"models": ["fast"], "cidrs": ["192.0.2.0/24"]}, "deny": {"models": ["secret"]}},
             ],
@@ -286,9 +287,15 @@ fn me_is_who_is_asking() {
         (&json!(["fast"]), &json!([]), &json!(false))
     );
     assert!(me.get("key").is_none());
+    let limits = json!([
+        {"of": "consumer", "unit": "requests", "max": 60, "per": "minute", "left": 60, "resets_at": "2026-11-22T12:00:00Z"},
+        {"of": "consumer", "unit": "concurrency", "max": 4, "left": 4},
+        {"of": "team", "unit": "tokens", "max": 1000, "per": "day", "left": 1000, "resets_at": "2026-11-22T12:00:00Z"},
+    ]);
+    assert_eq!(me["limits"], limits);
 
     let issued = world.ask(
-        &post("/keyward/keys", &json!({"uses": 3, "ttl": "1m", "endpoints": ["chat"]}))
+        &post("/keyward/keys", &json!({"uses": 3, "ttl": "1m", "endpoints": ["chat"], "limits": [{"prompt_tokens": 100, "per": "hour"}]}))
             .by("key-of-acme"),
     );
     let issued = body(&issued);
@@ -300,6 +307,10 @@ fn me_is_who_is_asking() {
         (&me["consumer"], &me["endpoints"], &me["key"]),
         (&json!("acme"), &json!(["chat"]), &of_key)
     );
+    let left = me["limits"].as_array().unwrap().iter();
+    let left: Vec<_> = left.map(|limit| (limit["of"].clone(), limit["left"].clone())).collect();
+    let expected = [("consumer", 59), ("consumer", 4), ("team", 958), ("key", 70)];
+    assert_eq!(left, expected.map(|(of, left)| (json!(of), json!(left))));
     assert_eq!(
         world.ask(&Request::get("/keyward/me").by("wrong")).outcome(),
         "401 invalid_api_key"
