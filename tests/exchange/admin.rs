@@ -288,9 +288,9 @@ fn me_is_who_is_asking() {
     );
     assert!(me.get("key").is_none());
     let limits = json!([
-        {"of": "consumer", "unit": "requests", "max": 60, "per": "minute", "left": 60, "resets_at": "2026-11-22T12:00:00Z"},
+        {"of": "consumer", "unit": "requests", "max": 60, "per": "minute", "left": 60, "resets_at": "2026-11-22T12:01:00Z"},
         {"of": "consumer", "unit": "concurrency", "max": 4, "left": 4},
-        {"of": "team", "unit": "tokens", "max": 1000, "per": "day", "left": 1000, "resets_at": "2026-11-22T12:00:00Z"},
+        {"of": "team", "unit": "tokens", "max": 1000, "per": "day", "left": 1000, "resets_at": "2026-11-23T00:00:00Z"},
     ]);
     assert_eq!(me["limits"], limits);
 
