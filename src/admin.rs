@@ -9,6 +9,7 @@
 //! | `GET /keyward/access` | admins all, consumers their own | lists what was asked and decided |
 //! | `POST /keyward/access/{id}` | admins | approves or refuses |
 //! | `GET /keyward/me` | everybody | who is asking, and what is left ([`me`]) |
+//! | `GET /keyward/usage` | admins all, consumers their own | what was used ([`usage`]) |
 //!
 //! Bodies are small JSON, read as strictly as the configuration. Errors are OpenAI's, nothing is cached, and everything that
 //! is done or refused is a line of the audit trail.
@@ -16,6 +17,7 @@
 mod access;
 mod keys;
 mod me;
+mod usage;
 
 use core::fmt::Write;
 
@@ -54,6 +56,7 @@ pub enum Call<'p> {
     /// By the id of the request.
     DecideAccess(&'p str),
     Me,
+    Usage,
 }
 
 /// A call whose body is still to come.
@@ -133,6 +136,7 @@ pub fn head(
         Call::RevokeKey(id) => keys::revoke(cx, &who, &origin, &decoded(id)),
         Call::ListAccess => Ok(access::list(cx, &who)),
         Call::Me => Ok(me::render(cx, &who)),
+        Call::Usage => Ok(usage::render(cx, &who)),
         Call::IssueKey | Call::AskAccess | Call::DecideAccess(_) => {
             let order = match call {
                 Call::AskAccess => Order::AskAccess,
@@ -171,6 +175,7 @@ fn route<'p>(method: &str, rest: &'p str) -> Result<Call<'p>, RouteError> {
     let (call, wanted) = match rest {
         "status" => (Call::Status, "GET"),
         "me" => (Call::Me, "GET"),
+        "usage" => (Call::Usage, "GET"),
         "keys" => (Call::IssueKey, "POST"),
         "access" => match method {
             "GET" => (Call::ListAccess, "GET"),
@@ -193,7 +198,7 @@ fn configured<'p>(runtime: &Runtime, call: Call<'p>) -> Result<Call<'p>, RouteEr
         Call::AskAccess | Call::ListAccess | Call::DecideAccess(_) => {
             runtime.consumers.access_ttl.is_some()
         }
-        Call::Status | Call::Me => true,
+        Call::Status | Call::Me | Call::Usage => true,
     };
     if there { Ok(call) } else { Err(RouteError::Unknown) }
 }

@@ -444,6 +444,7 @@ impl Trip {
             key,
             model: target.upstream_model,
             model_slot: &target.model.usage_slot,
+            consumer: &self.plan.consumer,
             at: self.sent_at,
             fingerprint: self.fingerprint,
         }))
@@ -475,20 +476,31 @@ impl Trip {
     fn count_usage(&mut self, cx: &mut Cx<'_>) {
         let Phase::Answer(answer) = &self.phase else { return };
         let Some(usage) = answer.usage() else { return };
+        let before = self.cost(cx.runtime);
         let news = self.meter.report(usage);
         if news == Usage::default() {
             return;
         }
-        self.with_sent(cx.runtime, |sent| settle::used(cx, sent, &news));
-        if let Some(used) = self.used().filter(|_| self.plan.toll.is_some()) {
+        // Not the cost of the news: what all of it costs may depend on how much it is.
+        let cost =
+            self.cost(cx.runtime).zip(before).map(|(all, before)| all.saturating_sub(before));
+        self.with_sent(cx.runtime, |sent| settle::used(cx, sent, &news, cost));
+        if let Some(used) = self.used(cx.runtime).filter(|_| self.plan.toll.is_some()) {
             cx.effects.push(Effect::SetFilterState(SPENT, Spent::Used(used).encode()));
         }
     }
 
     /// What the answer has reported so far.
-    pub fn used(&self) -> Option<Amounts> {
+    pub fn used(&self, runtime: &Runtime) -> Option<Amounts> {
         let total = self.meter.total();
-        (total != Usage::default()).then(|| Amounts::of_request(&total, 0))
+        let cost = || self.cost(runtime).unwrap_or_default();
+        (total != Usage::default()).then(|| Amounts::of_request(&total, cost()))
+    }
+
+    /// Of what was reported so far; `None`: the price is not known.
+    fn cost(&self, runtime: &Runtime) -> Option<u64> {
+        let target = self.plan.resolve(runtime)?;
+        Some(target.provider.price(target.upstream_model)?.of(&self.meter.total()))
     }
 
     /// Replaces the reservation by what was used; without any report the reservation stands.

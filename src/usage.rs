@@ -33,6 +33,11 @@ impl Usage {
         self.zip(other, u64::max)
     }
 
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        self.zip(other, u64::saturating_add)
+    }
+
     fn zip(self, other: Self, each: impl Fn(u64, u64) -> u64) -> Self {
         Self {
             prompt: each(self.prompt, other.prompt),

@@ -1,6 +1,7 @@
 //! From the document as written to the configuration as used.
 
 mod consumers;
+mod costs;
 mod environment;
 mod temporary;
 
@@ -19,6 +20,7 @@ use crate::config::source::Document;
 use crate::config::{self, Config, Entry, MAX_KEYS};
 use crate::endpoint::{Endpoints, Operation};
 use crate::formats::Format;
+use crate::price::Prices;
 use crate::provider::{self, Kind};
 use crate::providers::vertex;
 
@@ -62,17 +64,21 @@ impl Runtime {
         let admin = compiler.admin(&config.admin);
         let pools = compiler.pools(&config.key_pools);
         let brought = brought(&config.consumers);
-        let providers = compiler.providers(&config.providers, &pools, &brought);
+        let mut providers = compiler.providers(&config.providers, &pools, &brought);
+        compiler.prices(&config, &mut providers);
         let models = compiler.models(&config.models, &config.providers);
         let consumers = compiler.consumers(&config);
+        compiler.check_costs(&config, &providers, &models, &consumers);
         compiler.warn_of_unused(&config);
         compiler.warn_of_shared_secrets();
 
         if !compiler.errors.0.is_empty() {
             return Err(compiler.errors.0);
         }
+        let keys_count_cost = compiler.keys_count_cost();
         Ok(Self {
             providers,
+            keys_count_cost,
             keys: compiler.keys,
             models,
             admin,
@@ -226,6 +232,7 @@ impl<'e> Compiler<'e> {
             include_usage: written.include_usage.unwrap_or(kind.stream_options),
             slot: format!("{SLOTS}/provider/{name}"),
             usage_slot: format!("{SLOTS}/usage/provider/{name}"),
+            prices: Prices::default(),
         })
     }
 

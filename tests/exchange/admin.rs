@@ -65,6 +65,7 @@ fn what_is_there_and_by_which_method() {
         (Request::get("/keyward/status"), "200"),
         (Request::get("/keyward/status?x=1"), "200"),
         (Request::get("/keyward/me"), "200"),
+        (Request::get("/keyward/usage"), "200"),
         (Request::get("/keyward/access"), "200"),
         (Request::get("/keyward/keys"), "405 method_not_allowed"),
         (Request::get("/keyward/keys/acme.00"), "405 method_not_allowed"),
@@ -322,4 +323,56 @@ fn me_is_who_is_asking() {
         "403 permission_denied",
         "whoever may do nothing may not do this either"
     );
+}
+
+#[test]
+fn usage_is_told_by_hour_day_and_month() {
+    let mut priced = document();
+    priced["prices"] = json!([{"provider": "a", "model": "gpt-4o", "input": 2.0, "output": 10.0}]);
+    priced["consumers"][1]["allow"]["models"] = json!(["fast", "gpt-4o"]);
+    let world = World::new(&priced);
+    world.address.replace("192.0.2.7:4000".to_owned());
+    assert_eq!(get(&world, "/keyward/usage", ADMIN)["consumers"], json!([]), "nobody has called");
+    for _ in 0..2 {
+        assert_eq!(try_model(&world, "key-of-acme", "fast"), 200);
+    }
+    world.pass(3600.0);
+    assert_eq!(try_model(&world, "key-of-acme", "fast"), 200);
+    assert_eq!(try_model(&world, "key-of-beta", "fast"), 200);
+    let usage = get(&world, "/keyward/usage", ADMIN);
+    let entry = |list: &str, name: &str| {
+        let list = usage[list].as_array().unwrap();
+        list.iter().find(|entry| entry["name"] == name).unwrap().clone()
+    };
+    let acme = entry("consumers", "acme");
+    let counts = |requests: u64| {
+        let (prompt, completion) = (30 * requests, 12 * requests);
+        // Nobody has told a price of this model.
+        json!({"requests": requests, "prompt_tokens": prompt, "completion_tokens": completion,
+            "cost": if requests == 0 { json!(0.0) } else { Value::Null }, "unpriced_tokens": prompt + completion})
+    };
+    let window = |from: &str, current, previous| json!({"from": from, "current": counts(current), "previous": counts(previous)});
+    assert_eq!(acme["hour"], window("2026-11-22T13:00:00Z", 1, 2));
+    assert_eq!(acme["day"], window("2026-11-22T00:00:00Z", 3, 0));
+    assert_eq!(acme["month"], window("2026-11-01T00:00:00Z", 3, 0));
+    assert_eq!(acme["total"], counts(3));
+    for (list, name, requests) in [
+        ("teams", "research", 3),
+        ("models", "fast", 4),
+        ("providers", "a", 4),
+        ("keys", "a/k1", 4),
+    ] {
+        let entry = entry(list, name);
+        assert_eq!(entry["total"]["requests"], requests, "{list}");
+        assert_eq!(entry["day"]["current"]["prompt_tokens"], 30 * requests, "{list}");
+    }
+    let own = get(&world, "/keyward/usage", "key-of-beta");
+    assert_eq!(own.as_object().unwrap().keys().collect::<Vec<_>>(), ["time", "consumers"]);
+    assert_eq!(own["consumers"], json!([entry("consumers", "beta")]), "its own alone");
+
+    assert_eq!(try_model(&world, "key-of-beta", "gpt-4o"), 200);
+    let own = get(&world, "/keyward/usage", "key-of-beta")["consumers"][0]["total"].clone();
+    let partly = json!({"requests": 2, "prompt_tokens": 60, "completion_tokens": 24, "cost": 0.00018, "unpriced_tokens": 42});
+    assert_eq!(own, partly, "what has a price");
+    assert_eq!(try_model(&world, ADMIN, "fast"), 401, "an admin's key is no consumer's");
 }

@@ -11,6 +11,7 @@
 
 mod admin;
 mod failover;
+mod limits;
 mod router;
 mod selection;
 mod standalone;
