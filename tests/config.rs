@@ -427,12 +427,12 @@ fn a_bad_value_is_refused_with_its_path() {
         (
             "limits",
             json!([{"requests": 1, "tokens": 1, "per": "day"}]),
-            "limits[0]: expected exactly one of requests, tokens, prompt_tokens, completion_tokens, concurrency".into(),
+            "limits[0]: expected exactly one of requests, tokens, prompt_tokens, completion_tokens, cost, concurrency".into(),
         ),
         (
             "limits",
             json!([{"per": "day"}]),
-            "limits[0]: expected exactly one of requests, tokens, prompt_tokens, completion_tokens, concurrency".into(),
+            "limits[0]: expected exactly one of requests, tokens, prompt_tokens, completion_tokens, cost, concurrency".into(),
         ),
         ("limits", json!([{"tokens": 1}]), "limits[0].per: missing".into()),
         (
