@@ -117,6 +117,10 @@ pub struct Provider {
     /// understands it.
     #[deserr(default)]
     pub include_usage: Option<bool>,
+    /// Whether it has OpenAI's Responses API; default: whether the row's service has. Without, requests to it are
+    /// translated to its format.
+    #[deserr(default)]
+    pub responses: Option<bool>,
 }
 
 #[derive(Debug, Deserr)]

@@ -3,7 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
-/// An API of OpenAI's that is passed on.
+use crate::headers::Headers;
+
+/// An API that is passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Endpoint {
     ChatCompletions,
@@ -11,6 +13,22 @@ pub enum Endpoint {
     Embeddings,
     Responses,
     Moderations,
+    /// Anthropic's.
+    Messages,
+    /// Anthropic's: how many tokens a request to [`Self::Messages`] has.
+    CountTokens,
+}
+
+/// Whose words a client speaks: the shape of its errors and of the events of its streams.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Dialect {
+    /// Chat completions and everything else of OpenAI's.
+    #[default]
+    OpenAi,
+    /// Messages.
+    Anthropic,
+    /// OpenAI's Responses, which has errors in streams of its own.
+    Responses,
 }
 
 /// What a caller may be permitted to do.
@@ -38,12 +56,14 @@ pub enum RouteError {
 }
 
 impl Endpoint {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::ChatCompletions,
         Self::Completions,
         Self::Embeddings,
         Self::Responses,
         Self::Moderations,
+        Self::Messages,
+        Self::CountTokens,
     ];
 
     /// Below the provider's base path.
@@ -54,6 +74,26 @@ impl Endpoint {
             Self::Embeddings => "/embeddings",
             Self::Responses => "/responses",
             Self::Moderations => "/moderations",
+            Self::Messages => "/messages",
+            Self::CountTokens => "/messages/count_tokens",
+        }
+    }
+
+    pub const fn dialect(self) -> Dialect {
+        match self {
+            Self::Messages | Self::CountTokens => Dialect::Anthropic,
+            Self::Responses => Dialect::Responses,
+            Self::ChatCompletions | Self::Completions | Self::Embeddings | Self::Moderations => {
+                Dialect::OpenAi
+            }
+        }
+    }
+
+    /// What a caller has to be permitted: whoever may ask may count.
+    pub const fn operation(self) -> Operation {
+        match self {
+            Self::CountTokens => Operation::Api(Self::Messages),
+            other => Operation::Api(other),
         }
     }
 
@@ -69,6 +109,16 @@ impl Endpoint {
     /// Whether its streams take `stream_options.include_usage`; the Responses API reports usage unasked.
     pub const fn takes_stream_options(self) -> bool {
         matches!(self, Self::ChatCompletions | Self::Completions)
+    }
+}
+
+/// Whose words a client speaks whose request is not understood, or is for nothing of its own: the path tells, or
+/// the header that all of Anthropic's clients send.
+pub fn dialect(path: &str, headers: &Headers) -> Dialect {
+    if path.starts_with("/v1/messages") || headers.contains("anthropic-version") {
+        Dialect::Anthropic
+    } else {
+        Dialect::OpenAi
     }
 }
 
@@ -103,6 +153,9 @@ mod tests {
             ("POST", "/v1/chat/completions", Ok(Route::Api(Endpoint::ChatCompletions))),
             ("POST", "/v1/chat/completions?beta=true", Ok(Route::Api(Endpoint::ChatCompletions))),
             ("POST", "/v1/responses", Ok(Route::Api(Endpoint::Responses))),
+            ("POST", "/v1/messages?beta=true", Ok(Route::Api(Endpoint::Messages))),
+            ("POST", "/v1/messages/count_tokens", Ok(Route::Api(Endpoint::CountTokens))),
+            ("POST", "/v1/messages/batches", Err(RouteError::Unknown)),
             ("GET", "/v1/models", Ok(Route::Models)),
             ("GET", "/v1/models?limit=1", Ok(Route::Models)),
             ("GET", "/v1/models/meta/llama", Ok(Route::Model("meta/llama"))),

@@ -8,7 +8,7 @@ use crate::consumer::identify::{
     CREDENTIALS, Caller, Presented, identify, presented, unauthenticated,
 };
 use crate::effect::{Cx, Effect};
-use crate::endpoint::{self, Endpoint, Operation, Route, RouteError};
+use crate::endpoint::{self, Dialect, Endpoint, Operation, Route, RouteError};
 use crate::headers::Headers;
 use crate::members::{Ask, BodyError};
 use crate::plan::Plan;
@@ -16,7 +16,7 @@ use crate::random::hash;
 use crate::reply::{Refusal, Reply};
 use crate::runtime::{KeyDigest, Model, Runtime};
 use crate::time::UnixTime;
-use crate::{members, status, tally};
+use crate::{members, routing, status, tally, upstream};
 
 /// Filter state with the name of the consumer, for access logs and filters that follow.
 const CONSUMER: &str = "keyward.consumer";
@@ -45,6 +45,8 @@ pub struct Pending {
     pub path: String,
     pub access: Access,
     pub session: Option<u64>,
+    /// As [`Plan::own_headers`].
+    pub own_headers: Vec<(String, String)>,
     pub started: UnixTime,
 }
 
@@ -70,22 +72,26 @@ pub fn head(
     let text = |name| headers.text(name).unwrap_or_default();
     let (method, path) = (text(":method"), text(":path"));
     let admit = |operation| admit(cx, headers, caller, operation);
+    let asker = endpoint::dialect(path, headers);
+    let told = |refusal: Refusal| refusal.reply(asker);
     let endpoint = match endpoint::route(method, path) {
         Ok(Route::Api(endpoint)) => endpoint,
         Ok(Route::Status) => return Err(admin_status(cx, headers)),
         Ok(Route::Models) => {
             let listed = admit(Operation::Models).map(|access| models(cx.runtime, &access));
-            return Err(listed.unwrap_or_else(Refusal::openai));
+            return Err(listed.unwrap_or_else(told));
         }
         Ok(Route::Model(id)) => {
             let found =
                 admit(Operation::Models).and_then(|access| one_model(cx.runtime, &access, id));
-            return Err(found.unwrap_or_else(Refusal::openai));
+            return Err(found.unwrap_or_else(told));
         }
-        Err(error) => return Err(unknown(error, method, path).openai()),
+        Err(error) => return Err(told(unknown(error, method, path))),
     };
-    let access = admit(Operation::Api(endpoint)).map_err(Refusal::openai)?;
-    body_expected(cx, headers, end_of_stream).map_err(Refusal::openai)?;
+    let told = |refusal: Refusal| refusal.reply(endpoint.dialect());
+    let access = admit(endpoint.operation()).map_err(told)?;
+    body_expected(cx, headers, end_of_stream).map_err(told)?;
+    let own_headers = own_headers(endpoint, headers).map_err(told)?;
     let sticky = cx.runtime.sticky.as_deref();
     let session = sticky.and_then(|name| headers.get(name)).map(|value| hash(&[value]));
     Ok(Pending {
@@ -95,27 +101,29 @@ pub fn head(
         path: path.to_owned(),
         access,
         session,
+        own_headers,
         started: cx.now,
     })
 }
 
 /// Reads the body of a request. `Err` is the answer.
 pub fn body(cx: &Cx<'_>, pending: &Pending, body: &[u8]) -> Result<Plan, Reply> {
+    let told = |refusal: Refusal| refusal.reply(pending.endpoint.dialect());
     let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
     if u64::from(length) > cx.runtime.max_body {
-        return Err(too_large(cx.runtime).openai());
+        return Err(told(too_large(cx.runtime)));
     }
     let ask = Ask::read_or(body, pending.endpoint.default_model())
-        .map_err(|error| unreadable(&error).openai())?;
+        .map_err(|error| told(unreadable(&error)))?;
     let model = ask.model.as_ref();
     let barred =
         cx.runtime.models.find(model).filter(|_| members::is_safe_model_segment(model)).and_then(
             |found| {
-                let operation = Operation::Api(pending.endpoint);
+                let operation = pending.endpoint.operation();
                 pending.access.barred(cx.runtime, operation, found, model)
             },
         );
-    let Some(barred) = barred else { return Err(no_model(model).openai()) };
+    let Some(barred) = barred else { return Err(told(no_model(model))) };
     let tokens = estimate(body.len(), ask.max_tokens);
     let mut plan = Plan {
         endpoint: pending.endpoint,
@@ -130,6 +138,7 @@ pub fn body(cx: &Cx<'_>, pending: &Pending, body: &[u8]) -> Result<Plan, Reply> 
         body_length: length,
         tokens,
         session: pending.session,
+        own_headers: pending.own_headers.clone(),
         only: None,
         started: pending.started,
         deadline: pending.started.after(cx.runtime.failover.budget),
@@ -146,6 +155,31 @@ pub fn body(cx: &Cx<'_>, pending: &Pending, body: &[u8]) -> Result<Plan, Reply> 
     };
     plan.bar(cx.runtime, &barred);
     Ok(plan)
+}
+
+/// Leaves out the targets that cannot be asked this. `Err` is the answer: none is left.
+pub fn leave_out_unfit(cx: &Cx<'_>, plan: &mut Plan, body: &[u8]) -> Result<(), Reply> {
+    routing::leave_out_unfit(cx.runtime, plan, body)
+        .map_err(|refusal| refusal.reply(plan.endpoint.dialect()))
+}
+
+/// Headers that mean something to a provider of the client's own format and to no other.
+fn own_headers(endpoint: Endpoint, headers: &Headers) -> Result<Vec<(String, String)>, Refusal> {
+    /// In bytes: they travel with the plan. Claude Code's are 300 long.
+    const LONGEST: usize = 2_048;
+    if endpoint.dialect() != Dialect::Anthropic {
+        return Ok(Vec::new());
+    }
+    let named = |(name, value): (&[u8], &[u8])| {
+        let name = core::str::from_utf8(name).ok().filter(|n| upstream::ANTHROPIC.contains(n))?;
+        Some((name.to_owned(), String::from_utf8(value.to_vec()).ok()?))
+    };
+    let found: Vec<_> = headers.iter().filter_map(named).collect();
+    if found.iter().map(|(_, value)| value.len()).sum::<usize>() > LONGEST {
+        let message = format!("The anthropic-* headers are longer than {LONGEST} bytes.");
+        return Err(Refusal::client(400, "invalid_header", message));
+    }
+    Ok(found)
 }
 
 /// Tokens to reserve for a request: a token is about four bytes of JSON, and the answer takes what the
@@ -197,7 +231,7 @@ fn admit(
 fn admin_status(cx: &Cx<'_>, headers: &Headers) -> Reply {
     if !is_admin(cx.runtime, headers) {
         let message = "The status needs an admin key.";
-        return unauthenticated(message, presented(headers).is_some()).openai();
+        return unauthenticated(message, presented(headers).is_some()).reply(Dialect::OpenAi);
     }
     let mut reply = Reply::json(200, status::render(cx));
     reply.headers.push(("cache-control", "no-store".to_owned()));

@@ -17,6 +17,8 @@ pub struct Kind {
     pub credential: Credential,
     /// Whether the service understands `stream_options.include_usage`.
     pub stream_options: bool,
+    /// Whether the service has OpenAI's Responses API; where it has not, requests to it are translated.
+    pub responses: bool,
     /// Whether its rate limits are counted per model: other models of the key go on.
     pub model_scoped_limits: bool,
     /// What the service's own error codes mean, where they are unknown elsewhere or mean something else

@@ -2,7 +2,7 @@
 
 use crate::consumer::OwnKeys;
 use crate::effect::Cx;
-use crate::formats::Format;
+use crate::formats::{self, Way};
 use crate::keys::{self, Want};
 use crate::ledger;
 use crate::limit::Unit;
@@ -126,20 +126,21 @@ impl Plan {
 /// No target is left: the client's fault, by the name of the member.
 pub fn leave_out_unfit(runtime: &Runtime, plan: &mut Plan, body: &[u8]) -> Result<(), Refusal> {
     // What a format has no word for, none of its providers has.
-    let mut refusals: Vec<(Format, Option<Refusal>)> = Vec::new();
+    let mut refusals: Vec<(_, Option<Refusal>)> = Vec::new();
     for target in plan.targets(runtime).collect::<Vec<_>>() {
         let Some(resolved) = plan.resolve_target(runtime, target) else { continue };
-        let (format, id) = (resolved.provider.kind.format, resolved.id());
-        if !format.is_foreign() {
+        let (way, id) = (resolved.provider.way(plan.endpoint), resolved.id());
+        if way == Some(Way::Native) {
             continue;
         }
-        let known = refusals.iter().find(|(known, _)| *known == format);
+        let what = (resolved.provider.kind.format, way);
+        let known = refusals.iter().find(|(known, _)| *known == what);
         let is_unfit = match known {
             Some((_, refusal)) => refusal.is_some(),
             None => {
-                let refusal = unfit(format, plan, resolved.upstream_model, body);
+                let refusal = unfit(&resolved, way, plan, body);
                 let is_unfit = refusal.is_some();
-                refusals.push((format, refusal));
+                refusals.push((what, refusal));
                 is_unfit
             }
         };
@@ -154,12 +155,13 @@ pub fn leave_out_unfit(runtime: &Runtime, plan: &mut Plan, body: &[u8]) -> Resul
     }
 }
 
-fn unfit(format: Format, plan: &Plan, model: &str, body: &[u8]) -> Option<Refusal> {
-    if format.path(plan.endpoint).is_none() {
+fn unfit(target: &Resolved<'_>, way: Option<Way>, plan: &Plan, body: &[u8]) -> Option<Refusal> {
+    if way.is_none() {
         let message = format!("The model \"{}\" cannot be used with this endpoint.", plan.model);
         return Some(Refusal::client(400, "unsupported_endpoint", message).param("model"));
     }
-    let error = format.request(body, model).err()?;
+    let (kind, model) = (target.provider.kind, target.upstream_model);
+    let error = formats::request(kind, plan.endpoint, body, model).err()?;
     let message = format!("{error}.");
     Some(Refusal::client(400, "unsupported_parameter", message).param(error.param))
 }
@@ -336,6 +338,7 @@ mod tests {
             body_length: 0,
             tokens: 1,
             session: None,
+            own_headers: Vec::new(),
             only: None,
             started: T,
             deadline: T.after(core::time::Duration::from_secs(10)),

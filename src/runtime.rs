@@ -16,6 +16,8 @@ pub use self::compile::load;
 use crate::config::error::Errors;
 use crate::config::values::Whole;
 use crate::consumer::{Consumer, Consumers};
+use crate::endpoint::Endpoint;
+use crate::formats::Way;
 use crate::limit::Limit;
 use crate::provider::Kind;
 use crate::time::UnixTime;
@@ -74,10 +76,22 @@ pub struct Provider {
     pub maintenance: Vec<Window>,
     /// Whether streams get `stream_options.include_usage` injected.
     pub include_usage: bool,
+    /// Whether it has the Responses API.
+    pub responses: bool,
     /// Record of the provider itself in shared data (overload).
     pub slot: String,
     /// Record of what was used of the provider.
     pub usage_slot: String,
+}
+
+impl Provider {
+    /// How it takes what clients send to an endpoint; `None`: not at all.
+    pub fn way(&self, endpoint: Endpoint) -> Option<Way> {
+        if endpoint == Endpoint::Responses && !self.responses {
+            return Some(Way::Translated);
+        }
+        self.kind.format.way(endpoint)
+    }
 }
 
 #[derive(Debug)]

@@ -194,12 +194,13 @@ pub fn allowed<'r>(
 }
 
 /// The names of operations in rules.
-pub const OPERATIONS: [(&str, Operation); 6] = [
+pub const OPERATIONS: [(&str, Operation); 7] = [
     ("chat", Operation::Api(Endpoint::ChatCompletions)),
     ("completions", Operation::Api(Endpoint::Completions)),
     ("embeddings", Operation::Api(Endpoint::Embeddings)),
     ("responses", Operation::Api(Endpoint::Responses)),
     ("moderations", Operation::Api(Endpoint::Moderations)),
+    ("messages", Operation::Api(Endpoint::Messages)),
     ("models", Operation::Models),
 ];
 

@@ -17,6 +17,7 @@ static ANTHROPIC: Kind = Kind {
     credential: Credential::Header("x-api-key"),
     // Streams report usage unasked.
     stream_options: false,
+    responses: false,
     model_scoped_limits: true,
     codes: &[
         // Of a stream, whose status was good before; with their statuses they say nothing new.

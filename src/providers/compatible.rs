@@ -50,6 +50,7 @@ const BASE: Kind = Kind {
     format: Format::OpenAi,
     credential: Credential::Bearer,
     stream_options: true,
+    responses: true,
     model_scoped_limits: false,
     codes: &[],
     statuses: &[],

@@ -220,6 +220,7 @@ impl Compiler<'_> {
             rest: written.rest,
             maintenance: written.maintenance.0.clone(),
             include_usage: written.include_usage.unwrap_or(kind.stream_options),
+            responses: written.responses.unwrap_or(kind.responses),
             slot: format!("{SLOTS}/provider/{name}"),
             usage_slot: format!("{SLOTS}/usage/provider/{name}"),
         })
