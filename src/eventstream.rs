@@ -14,6 +14,11 @@
 //! soon as it is here, so that something else than an event stream is found out at once.
 
 use crc::{CRC_32_ISO_HDLC, Crc, Table};
+use serde_json::Value;
+
+use crate::members;
+
+pub const CONTENT_TYPE: &str = "application/vnd.amazon.eventstream";
 
 /// Largest message in bytes, as [`crate::sse::MAX_EVENT`]; the format itself allows 16 MiB.
 pub const MAX_MESSAGE: usize = crate::sse::MAX_EVENT;
@@ -38,11 +43,34 @@ impl<'a> Message<'a> {
         let mut rest = self.headers;
         loop {
             let (found, value, after) = header(rest)?;
-            if let (true, Value::String(text)) = (found == name.as_bytes(), value) {
+            if let (true, HeaderValue::String(text)) = (found == name.as_bytes(), value) {
                 return core::str::from_utf8(text).ok();
             }
             rest = after;
         }
+    }
+
+    /// What a message says that is none of the answer's: an error as JSON, `{"error":{"code","message"}}`.
+    ///
+    /// `:message-type` is `exception` for what the service models, with a JSON payload, and `error` for what it does
+    /// not, with all there is in headers.
+    pub fn exception(&self) -> Option<String> {
+        let code = match self.header(":message-type") {
+            Some("exception") => self.header(":exception-type"),
+            Some("error") => self.header(":error-code"),
+            _ => return None,
+        };
+        let payload = core::str::from_utf8(self.payload).unwrap_or_default();
+        let mut message = self.header(":error-message").map(|text| Value::from(text).to_string());
+        // A payload that is no object has no message.
+        let _ = members::walk(payload, |name, value| {
+            if name.eq_ignore_ascii_case("message") && value.starts_with('"') {
+                message = Some(value.to_owned());
+            }
+        });
+        let code = Value::from(code.unwrap_or("unknown"));
+        let message = message.unwrap_or_else(|| "\"\"".to_owned());
+        Some(format!("{{\"error\":{{\"code\":{code},\"message\":{message}}}}}"))
     }
 }
 
@@ -137,7 +165,7 @@ fn message(bytes: &[u8]) -> Result<Option<(Message<'_>, &[u8])>, Corrupt> {
     Ok(Some((Message { headers, payload }, rest)))
 }
 
-enum Value<'a> {
+enum HeaderValue<'a> {
     String(&'a [u8]),
     /// Booleans, integers, byte strings, timestamps and UUIDs: none of them says anything about a message here.
     Other,
@@ -152,7 +180,7 @@ fn are_headers(mut bytes: &[u8]) -> bool {
 }
 
 /// The first header and what follows. `None`: there is none, or it is none.
-fn header(bytes: &[u8]) -> Option<(&[u8], Value<'_>, &[u8])> {
+fn header(bytes: &[u8]) -> Option<(&[u8], HeaderValue<'_>, &[u8])> {
     let (length, rest) = bytes.split_first()?;
     let (name, rest) = rest.split_at_checked(usize::from(*length))?;
     let (kind, rest) = rest.split_first()?;
@@ -166,13 +194,13 @@ fn header(bytes: &[u8]) -> Option<(&[u8], Value<'_>, &[u8])> {
         6 | 7 => {
             let (length, rest) = rest.split_first_chunk::<2>()?;
             let (value, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
-            let value = if *kind == 7 { Value::String(value) } else { Value::Other };
+            let value = if *kind == 7 { HeaderValue::String(value) } else { HeaderValue::Other };
             return Some((name, value, rest));
         }
         _ => return None,
     };
     let (_, rest) = rest.split_at_checked(fixed)?;
-    Some((name, Value::Other, rest))
+    Some((name, HeaderValue::Other, rest))
 }
 
 /// Of four bytes.

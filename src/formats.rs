@@ -10,11 +10,15 @@
 //! |---|---|---|
 //! | `openai` (chat completions) | requests read; answers, streams, errors written | requests written; answers, streams read |
 //! | `anthropic` (Messages) | as above | as above |
+//! | `bedrock` (Converse) | | as above |
+//! | `cohere` (Chat, version 2) | | as above |
 //!
 //! Each format documents in tables what it maps, drops and refuses. A translation fails closed: what cannot be
 //! translated is an error in the client's format, and no byte of the provider's reaches a client.
 
 mod anthropic;
+mod bedrock;
+mod cohere;
 mod failure;
 mod json;
 mod openai;
@@ -25,7 +29,6 @@ use std::borrow::Cow;
 
 use crate::conversation::{Failure, FailureKind, Unsupported};
 use crate::endpoint::{Dialect, Endpoint};
-use crate::members::is_safe_model_segment;
 use crate::provider::Kind;
 
 pub use self::translation::{Setup, Translation};
@@ -38,6 +41,10 @@ pub enum Format {
     OpenAi,
     /// Messages.
     Anthropic,
+    /// AWS Bedrock's Converse.
+    Bedrock,
+    /// Cohere's Chat, version 2.
+    Cohere,
 }
 
 /// How a provider takes what clients send to an endpoint.
@@ -91,6 +98,8 @@ impl Format {
             (Self::Anthropic, Endpoint::Messages | Endpoint::CountTokens) => Some(Way::Native),
             (Self::Anthropic, Endpoint::ChatCompletions) => Some(Way::Translated),
             (Self::Anthropic, _) => None,
+            (Self::Bedrock | Self::Cohere, Endpoint::ChatCompletions) => Some(Way::Translated),
+            (Self::Bedrock | Self::Cohere, _) => None,
         }
     }
 
@@ -101,13 +110,18 @@ impl Format {
             (Self::OpenAi | Self::Anthropic, Way::Native) => Some(call.endpoint.path().into()),
             (Self::OpenAi, Way::Translated) => Some(Endpoint::ChatCompletions.path().into()),
             (Self::Anthropic, Way::Translated) => Some(Endpoint::Messages.path().into()),
+            (Self::Bedrock, _) => Some(bedrock::path(call.model, call.stream).into()),
+            (Self::Cohere, _) => Some("/chat".into()),
         }
     }
 
     /// Whether an answer of this content type is a stream.
     pub fn is_stream(self, content_type: &str) -> bool {
         match self {
-            Self::OpenAi | Self::Anthropic => content_type.starts_with("text/event-stream"),
+            Self::Bedrock => content_type.starts_with(crate::eventstream::CONTENT_TYPE),
+            Self::OpenAi | Self::Anthropic | Self::Cohere => {
+                content_type.starts_with("text/event-stream")
+            }
         }
     }
 }
@@ -133,6 +147,8 @@ pub fn request(
     let body = match kind.format {
         Format::OpenAi => return Err(json::not_supported("body")),
         Format::Anthropic => anthropic::write(&request, model)?,
+        Format::Bedrock => bedrock::write(&request, model)?,
+        Format::Cohere => cohere::write(&request, model)?,
     };
     Ok(Written { body, echo: Echo::default() })
 }
@@ -174,12 +190,6 @@ pub fn cut_event(dialect: Dialect, out: &mut Vec<u8>) {
             crate::sse::write_event(Some("error"), &data.to_string(), out);
         }
     }
-}
-
-/// Whether a name can stand in a path as it is, for formats that have it there.
-#[expect(dead_code, reason = "the first format that has the model in its path uses it")]
-fn path_segment(model: &str) -> Option<&str> {
-    is_safe_model_segment(model).then_some(model)
 }
 
 #[cfg(test)]

@@ -68,12 +68,13 @@ mod content;
 mod error;
 mod model;
 mod request;
-mod schema;
+pub(super) mod schema;
 mod stream;
 
 pub(super) use self::answer::read;
 pub(super) use self::error::{error, error_event};
-pub(super) use self::request::write;
+pub(super) use self::model::Model;
+pub(super) use self::request::{Thinking, effort, sampling, thinking, write};
 pub(super) use self::stream::StreamReader;
 
 /// `anthropic-version`, <https://platform.claude.com/docs/en/api/versioning>.

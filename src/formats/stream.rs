@@ -2,17 +2,17 @@
 
 use core::fmt::Debug;
 
-use super::{Format, anthropic, openai};
+use super::{Format, anthropic, bedrock, cohere, openai};
 use crate::conversation::Event;
 use crate::endpoint::Dialect;
 use crate::formats::Setup;
+use crate::eventstream;
 use crate::sse::{self, Framer};
 
 /// One message of a stream, out of its framing.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Frame<'a> {
     /// Where the framing names it beside its data.
-    #[expect(dead_code, reason = "formats so far have the type in their data")]
     pub(super) name: Option<&'a [u8]>,
     pub(super) data: &'a [u8],
 }
@@ -42,6 +42,8 @@ pub(super) trait StreamWriter: Debug {
 pub(super) fn reader(format: Format) -> Box<dyn StreamReader> {
     match format {
         Format::OpenAi | Format::Anthropic => Box::new(anthropic::StreamReader::default()),
+        Format::Bedrock => Box::new(bedrock::StreamReader::default()),
+        Format::Cohere => Box::new(cohere::StreamReader::default()),
     }
 }
 
@@ -58,12 +60,15 @@ pub(super) fn writer(setup: &Setup) -> Box<dyn StreamWriter> {
 pub(super) enum Framing {
     /// Server-sent events.
     Events(Framer),
+    /// AWS's binary messages.
+    Messages(eventstream::Framer),
 }
 
 impl Framing {
     pub(super) fn of(format: Format) -> Self {
         match format {
-            Format::OpenAi | Format::Anthropic => Self::Events(Framer::new()),
+            Format::OpenAi | Format::Anthropic | Format::Cohere => Self::Events(Framer::new()),
+            Format::Bedrock => Self::Messages(eventstream::Framer::default()),
         }
     }
 
@@ -77,6 +82,15 @@ impl Framing {
             Self::Events(framer) => {
                 framer.feed(chunk, |event| each((&event).into())).map_err(|_| Corrupt)
             }
+            Self::Messages(framer) => framer
+                .feed(chunk, |message| match message.exception() {
+                    Some(error) => each(Frame { name: Some(b"error"), data: error.as_bytes() }),
+                    None => {
+                        let name = message.header(":event-type").map(str::as_bytes);
+                        each(Frame { name, data: message.payload });
+                    }
+                })
+                .map_err(|_| Corrupt),
         }
     }
 
@@ -84,6 +98,8 @@ impl Framing {
     pub(super) fn finish(&mut self, each: &mut dyn FnMut(Frame<'_>)) {
         match self {
             Self::Events(framer) => framer.finish(|event| each((&event).into())),
+            // Half a message is none.
+            Self::Messages(_) => {}
         }
     }
 }

@@ -1,7 +1,9 @@
 //! One answer on its way from the provider's format to the client's.
 
+use std::borrow::Cow;
+
 use super::stream::{Frame, Framing, StreamReader, StreamWriter};
-use super::{Echo, Format, anthropic, failure, openai, stream, truncated, write_error};
+use super::{Echo, Format, anthropic, bedrock, cohere, failure, openai, stream, truncated, write_error};
 use crate::conversation::{Answer, Event, Failure, FailureKind, Opened};
 use crate::endpoint::{Dialect, Endpoint};
 use crate::members;
@@ -21,6 +23,8 @@ pub struct Setup {
     pub endpoint: Endpoint,
     /// Of the provider.
     pub format: Format,
+    /// As the provider calls it: for an answer that does not name its model.
+    pub model: String,
     /// The client asked for the usage chunk of a stream of chat completions.
     pub include_usage: bool,
     /// Unix time in seconds.
@@ -28,6 +32,39 @@ pub struct Setup {
     /// Random: for an answer without an id.
     pub nonce: u64,
     pub echo: Echo,
+}
+
+/// What an answer is called that does not say so itself.
+#[derive(Debug)]
+struct Name {
+    id: String,
+    model: String,
+}
+
+impl Setup {
+    fn name(&self) -> Name {
+        let prefix = match self.endpoint.dialect() {
+            Dialect::OpenAi => "chatcmpl-",
+            Dialect::Anthropic => "msg_",
+            Dialect::Responses => "resp_",
+        };
+        Name { id: format!("{prefix}{:016x}", self.nonce), model: self.model.clone() }
+    }
+}
+
+impl Name {
+    fn given<'a>(&'a self, step: Event<'a>) -> Event<'a> {
+        match step {
+            Event::Start { id, model } => {
+                Event::Start { id: or(id, &self.id), model: or(model, &self.model) }
+            }
+            step => step,
+        }
+    }
+}
+
+fn or<'a>(told: Cow<'a, str>, ours: &'a str) -> Cow<'a, str> {
+    if told.is_empty() { Cow::Borrowed(ours) } else { told }
 }
 
 /// Takes the bytes of an answer, gives those for the client. Never both: what comes out is all translated.
@@ -50,6 +87,7 @@ enum Form {
 
 #[derive(Debug)]
 struct Stream {
+    name: Name,
     framing: Framing,
     reader: Box<dyn StreamReader>,
     writer: Box<dyn StreamWriter>,
@@ -69,6 +107,7 @@ impl Translation {
     pub fn new(setup: Setup, streamed: bool) -> Self {
         let form = if streamed {
             Form::Stream(Stream {
+                name: setup.name(),
                 framing: Framing::of(setup.format),
                 reader: stream::reader(setup.format),
                 writer: stream::writer(&setup),
@@ -137,7 +176,10 @@ impl Translation {
 
     fn document(&mut self, body: &[u8], out: &mut Vec<u8>) {
         let answer = if body.len() > MAX_ANSWER { None } else { read(self.setup.format, body) };
-        if let Some(answer) = answer {
+        if let Some(mut answer) = answer {
+            let name = self.setup.name();
+            answer.id = or(answer.id, &name.id);
+            answer.model = or(answer.model, &name.model);
             self.seen.usage = answer.usage;
             self.seen.opening = Some(Class::Content);
             self.seen.complete = true;
@@ -159,6 +201,8 @@ impl Translation {
 fn read(format: Format, body: &[u8]) -> Option<Answer<'_>> {
     match format {
         Format::OpenAi | Format::Anthropic => anthropic::read(body),
+        Format::Bedrock => bedrock::read(body),
+        Format::Cohere => cohere::read(body),
     }
 }
 
@@ -172,7 +216,7 @@ fn write(setup: &Setup, answer: &Answer<'_>) -> Vec<u8> {
 
 impl Stream {
     fn feed(&mut self, chunk: &[u8], end: bool, seen: &mut Seen, out: &mut Vec<u8>) {
-        let Self { framing, reader, writer } = self;
+        let Self { name, framing, reader, writer } = self;
         let mut understood = true;
         let mut each = |frame: Frame<'_>| {
             if !understood || seen.is_over() {
@@ -180,6 +224,7 @@ impl Stream {
             }
             let read = reader.read(frame, &mut |step| {
                 if !seen.is_over() {
+                    let step = name.given(step);
                     seen.note(&step, frame.data);
                     writer.write(&step, out);
                 }
