@@ -24,6 +24,8 @@ use self::values::{
     BasePath, Bytes, Cluster, HeaderName, Host, List, ModelPattern, Name, TargetModel, Whole,
     check_length,
 };
+use crate::consumer::rule::OPERATIONS;
+use crate::endpoint::Operation;
 use crate::limit::Limit;
 use crate::provider::Kind;
 use crate::runtime::{Failover, Mode, Rest, Select, Window};
@@ -117,10 +119,9 @@ pub struct Provider {
     /// understands it.
     #[deserr(default)]
     pub include_usage: Option<bool>,
-    /// Whether it has OpenAI's Responses API; default: whether the row's service has. Without, requests to it are
-    /// translated to its format.
+    /// What it takes in the client's own words; default: what the row's service documents.
     #[deserr(default)]
-    pub responses: Option<bool>,
+    pub endpoints: Option<List<Operation, 1, { OPERATIONS.len() }>>,
 }
 
 #[derive(Debug, Deserr)]

@@ -13,10 +13,18 @@ pub enum Endpoint {
     Embeddings,
     Responses,
     Moderations,
+    Speech,
+    Transcriptions,
+    Translations,
+    ImageGenerations,
+    ImageEdits,
+    ImageVariations,
     /// Anthropic's.
     Messages,
     /// Anthropic's: how many tokens a request to [`Self::Messages`] has.
     CountTokens,
+    /// Cohere's, in the shape that Jina, vLLM and others have taken over.
+    Rerank,
 }
 
 /// Whose words a client speaks: the shape of its errors and of the events of its streams.
@@ -30,6 +38,10 @@ pub enum Dialect {
     /// OpenAI's Responses, which has errors in streams of its own.
     Responses,
 }
+
+/// A set of endpoints.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Endpoints(u32);
 
 /// What a caller may be permitted to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,14 +68,21 @@ pub enum RouteError {
 }
 
 impl Endpoint {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 14] = [
         Self::ChatCompletions,
         Self::Completions,
         Self::Embeddings,
         Self::Responses,
         Self::Moderations,
+        Self::Speech,
+        Self::Transcriptions,
+        Self::Translations,
+        Self::ImageGenerations,
+        Self::ImageEdits,
+        Self::ImageVariations,
         Self::Messages,
         Self::CountTokens,
+        Self::Rerank,
     ];
 
     /// Below the provider's base path.
@@ -74,8 +93,15 @@ impl Endpoint {
             Self::Embeddings => "/embeddings",
             Self::Responses => "/responses",
             Self::Moderations => "/moderations",
+            Self::Speech => "/audio/speech",
+            Self::Transcriptions => "/audio/transcriptions",
+            Self::Translations => "/audio/translations",
+            Self::ImageGenerations => "/images/generations",
+            Self::ImageEdits => "/images/edits",
+            Self::ImageVariations => "/images/variations",
             Self::Messages => "/messages",
             Self::CountTokens => "/messages/count_tokens",
+            Self::Rerank => "/rerank",
         }
     }
 
@@ -83,9 +109,7 @@ impl Endpoint {
         match self {
             Self::Messages | Self::CountTokens => Dialect::Anthropic,
             Self::Responses => Dialect::Responses,
-            Self::ChatCompletions | Self::Completions | Self::Embeddings | Self::Moderations => {
-                Dialect::OpenAi
-            }
+            _ => Dialect::OpenAi,
         }
     }
 
@@ -112,6 +136,33 @@ impl Endpoint {
     }
 }
 
+impl Endpoints {
+    pub const NONE: Self = Self(0);
+
+    pub const fn of(endpoints: &[Endpoint]) -> Self {
+        let (mut set, mut rest) = (Self::NONE, endpoints);
+        while let [first, others @ ..] = rest {
+            set = set.with(*first);
+            rest = others;
+        }
+        set
+    }
+
+    #[must_use]
+    pub const fn with(self, endpoint: Endpoint) -> Self {
+        Self(self.0 | 1 << endpoint as u32)
+    }
+
+    #[must_use]
+    pub const fn without(self, endpoint: Endpoint) -> Self {
+        Self(self.0 & !(1 << endpoint as u32))
+    }
+
+    pub const fn has(self, endpoint: Endpoint) -> bool {
+        self.0 & 1 << endpoint as u32 != 0
+    }
+}
+
 /// Whose words a client speaks whose request is not understood, or is for nothing of its own: the path tells, or
 /// the header that all of Anthropic's clients send.
 pub fn dialect(path: &str, headers: &Headers) -> Dialect {
@@ -127,6 +178,9 @@ pub fn route<'a>(method: &str, path: &'a str) -> Result<Route<'a>, RouteError> {
     let path = path.split(['?', '#']).next().unwrap_or_default();
     let (route, wanted) = if path == "/keyward/status" {
         (Route::Status, "GET")
+    } else if path == "/v2/rerank" {
+        // Where Cohere's own clients ask.
+        (Route::Api(Endpoint::Rerank), "POST")
     } else {
         let path = path.strip_prefix("/v1").ok_or(RouteError::Unknown)?;
         let api = Endpoint::ALL.into_iter().find(|endpoint| endpoint.path() == path);
@@ -156,6 +210,13 @@ mod tests {
             ("POST", "/v1/messages?beta=true", Ok(Route::Api(Endpoint::Messages))),
             ("POST", "/v1/messages/count_tokens", Ok(Route::Api(Endpoint::CountTokens))),
             ("POST", "/v1/messages/batches", Err(RouteError::Unknown)),
+            ("POST", "/v1/rerank", Ok(Route::Api(Endpoint::Rerank))),
+            ("POST", "/v2/rerank", Ok(Route::Api(Endpoint::Rerank))),
+            ("GET", "/v2/rerank", Err(RouteError::Method("POST"))),
+            ("POST", "/v2/chat", Err(RouteError::Unknown)),
+            ("POST", "/v1/audio/speech", Ok(Route::Api(Endpoint::Speech))),
+            ("POST", "/v1/audio/voices", Err(RouteError::Unknown)),
+            ("GET", "/v1/images/edits", Err(RouteError::Method("POST"))),
             ("GET", "/v1/models", Ok(Route::Models)),
             ("GET", "/v1/models?limit=1", Ok(Route::Models)),
             ("GET", "/v1/models/meta/llama", Ok(Route::Model("meta/llama"))),
@@ -172,6 +233,18 @@ mod tests {
             ("GET", "", Err(RouteError::Unknown)),
         ] {
             assert_eq!(route(method, path), expected, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn a_set_has_what_it_is_made_of() {
+        let set = Endpoints::of(&[Endpoint::ChatCompletions, Endpoint::ImageVariations]);
+        for endpoint in Endpoint::ALL {
+            let wanted = matches!(endpoint, Endpoint::ChatCompletions | Endpoint::ImageVariations);
+            assert_eq!(set.has(endpoint), wanted, "{endpoint:?}");
+            assert!(!Endpoints::NONE.has(endpoint));
+            let all = Endpoints::of(&Endpoint::ALL);
+            assert!(all.has(endpoint) && !all.without(endpoint).has(endpoint));
         }
     }
 }

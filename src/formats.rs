@@ -89,17 +89,13 @@ impl core::fmt::Debug for Echo {
 }
 
 impl Format {
-    /// `None`: it has nothing like the endpoint.
-    pub const fn way(self, endpoint: Endpoint) -> Option<Way> {
-        match (self, endpoint) {
-            (Self::OpenAi, Endpoint::Messages) => None,
-            (Self::OpenAi, Endpoint::CountTokens) => None,
-            (Self::OpenAi, _) => Some(Way::Native),
-            (Self::Anthropic, Endpoint::Messages | Endpoint::CountTokens) => Some(Way::Native),
-            (Self::Anthropic, Endpoint::ChatCompletions) => Some(Way::Translated),
-            (Self::Anthropic, _) => None,
-            (Self::Bedrock | Self::Cohere, Endpoint::ChatCompletions) => Some(Way::Translated),
-            (Self::Bedrock | Self::Cohere, _) => None,
+    /// Whether it can say what clients ask of an endpoint, where a provider does not take that as it is.
+    pub const fn translates(self, endpoint: Endpoint) -> bool {
+        match self {
+            Self::OpenAi => false,
+            Self::Anthropic | Self::Bedrock | Self::Cohere => {
+                matches!(endpoint, Endpoint::ChatCompletions)
+            }
         }
     }
 
@@ -107,11 +103,11 @@ impl Format {
     /// model cannot stand in a path.
     pub fn path(self, call: &Call<'_>) -> Option<Cow<'static, str>> {
         match (self, call.way) {
-            (Self::OpenAi | Self::Anthropic, Way::Native) => Some(call.endpoint.path().into()),
+            (_, Way::Native) => Some(call.endpoint.path().into()),
             (Self::OpenAi, Way::Translated) => Some(Endpoint::ChatCompletions.path().into()),
             (Self::Anthropic, Way::Translated) => Some(Endpoint::Messages.path().into()),
-            (Self::Bedrock, _) => Some(bedrock::path(call.model, call.stream).into()),
-            (Self::Cohere, _) => Some("/chat".into()),
+            (Self::Bedrock, Way::Translated) => Some(bedrock::path(call.model, call.stream).into()),
+            (Self::Cohere, Way::Translated) => Some("/chat".into()),
         }
     }
 

@@ -77,6 +77,25 @@ where
     Err(Unwritten)
 }
 
+/// As [`update`], on bytes and compiled once: `change` gets what is there, nothing where there is nothing, and returns
+/// what is to be there, `None` to leave it.
+pub fn update_bytes(
+    shared: &dyn SharedData,
+    slot: &str,
+    change: &mut dyn FnMut(&[u8]) -> Option<Vec<u8>>,
+) -> Result<(), Unwritten> {
+    for _ in 0..TRIES {
+        let (bytes, token) = shared.get(slot).unwrap_or((Vec::new(), ABSENT));
+        let Some(changed) = change(&bytes) else { return Ok(()) };
+        match shared.set(slot, &changed, token) {
+            Ok(()) => return Ok(()),
+            Err(SetError::Mismatch) => {}
+            Err(SetError::Failed) => return Err(Unwritten),
+        }
+    }
+    Err(Unwritten)
+}
+
 fn decode<T: DeserializeOwned + Default>(bytes: &[u8]) -> T {
     postcard::from_bytes(bytes).unwrap_or_default()
 }
@@ -100,7 +119,8 @@ pub mod memory {
 
     impl SharedData for Memory {
         fn get(&self, slot: &str) -> Option<(Vec<u8>, u32)> {
-            self.slots.borrow().get(slot).cloned()
+            // An empty value reads as absent, and is not.
+            self.slots.borrow().get(slot).filter(|(value, _)| !value.is_empty()).cloned()
         }
 
         fn set(&self, slot: &str, value: &[u8], token: u32) -> Result<(), SetError> {

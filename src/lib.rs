@@ -40,7 +40,7 @@
 //! | what an answer means for a key | [`signal`], [`hint`] |
 //! | how a key is chosen | [`keys`], [`record`] |
 //! | what a client is told | [`reply`], [`shortage`] |
-//! | how state is kept | [`ledger`], [`record`], [`tally`] |
+//! | how state is kept | [`ledger`], [`record`], [`tally`], [`table`] |
 //! | what happens in Envoy | [`effect`], `host` |
 //!
 //! # Invariants
@@ -64,6 +64,7 @@
 
 pub mod answer;
 pub mod attempt;
+pub mod audit;
 pub mod config;
 pub mod consumer;
 pub mod conversation;
@@ -95,6 +96,7 @@ pub mod signal;
 pub mod sse;
 pub mod standalone;
 pub mod status;
+pub mod table;
 pub mod tally;
 pub mod time;
 pub mod trip;

@@ -49,6 +49,7 @@ impl<'a> Ask<'a> {
 
         let (mut model, mut stream, mut stream_options) = (None, None, None);
         let (mut max_tokens, mut duplicate, mut other_case) = (None, None, false);
+        let mut limits: [Option<&'a str>; 2] = [None; 2];
         let mut set = |member: &mut Option<&'a str>, name, value| {
             if member.replace(value).is_some() {
                 duplicate = Some(name);
@@ -60,6 +61,12 @@ impl<'a> Ask<'a> {
             "stream_options" => set(&mut stream_options, "stream_options", value),
             "max_completion_tokens" | "max_tokens" | "max_output_tokens" => {
                 max_tokens = max_tokens.max(count(value));
+                let [old, new] = &mut limits;
+                match name {
+                    "max_tokens" => *old = Some(value),
+                    "max_completion_tokens" => *new = Some(value),
+                    _ => {}
+                }
             }
             // Decoders that ignore case (Go's) would take `Model` for it.
             _ => other_case |= name.eq_ignore_ascii_case("model"),
@@ -105,7 +112,12 @@ impl<'a> Ask<'a> {
             Some(stream) => UsageEdit::plan(body, stream, stream_options)?,
             None => (None, None),
         };
-        let mut spans = Spans { length, model: model_at, model_edit, usage, check: 0 };
+        let limit = match limits {
+            [Some(value), None] => LimitEdit::plan(body, LimitName::MaxTokens, value),
+            [None, Some(value)] => LimitEdit::plan(body, LimitName::MaxCompletionTokens, value),
+            _ => None,
+        };
+        let mut spans = Spans { length, model: model_at, model_edit, usage, limit, check: 0 };
         spans.check = spans.digest(body).unwrap_or_default();
         Ok(Self { model, stream: streamed.is_some(), include_usage, max_tokens, spans })
     }
@@ -177,15 +189,23 @@ pub struct Spans {
     model_edit: ModelEdit,
     /// What makes a stream report its usage; `None` where it does already, or is no stream.
     usage: Option<UsageEdit>,
+    /// The one member that bounds the answer of chat completions; `None` where there is none, or both are.
+    limit: Option<LimitEdit>,
     /// Of the bytes in and around the spans, so that a body which another filter changed is noticed.
     check: u32,
 }
 
 impl Spans {
+    /// What the client calls the bound of the answer, where another name can be put in its place.
+    pub fn limit(&self) -> Option<LimitName> {
+        self.limit.map(|edit| edit.name)
+    }
+
     /// FNV-1a. Not against an attacker: whoever can change the body here is inside the same proxy.
     fn digest(&self, body: &[u8]) -> Option<u32> {
         const AROUND: usize = 16;
-        let spans = [Some(self.model), self.usage.map(|edit| edit.at)];
+        let spans =
+            [Some(self.model), self.usage.map(|edit| edit.at), self.limit.map(|edit| edit.at)];
         let mut digest = 0x811C_9DC5_u32;
         for span in spans.into_iter().flatten() {
             let start = (span.start as usize).saturating_sub(AROUND);
@@ -236,6 +256,41 @@ impl ModelEdit {
             Self::First => format!("\"model\":{name},"),
             Self::Only => format!("\"model\":{name}"),
         })
+    }
+}
+
+/// OpenAI's two names for the most tokens that chat completions may answer with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LimitName {
+    /// Before reasoning models.
+    MaxTokens,
+    MaxCompletionTokens,
+}
+
+impl LimitName {
+    /// In JSON.
+    const fn quoted(self) -> &'static str {
+        match self {
+            Self::MaxTokens => "\"max_tokens\"",
+            Self::MaxCompletionTokens => "\"max_completion_tokens\"",
+        }
+    }
+}
+
+/// The name of a member, quotes included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct LimitEdit {
+    at: Span,
+    name: LimitName,
+}
+
+impl LimitEdit {
+    /// `None` where the name is written with escapes, which nobody does.
+    fn plan(body: &[u8], name: LimitName, value: &str) -> Option<Self> {
+        let before = body.get(..Span::of(value, body).start as usize)?.trim_ascii_end();
+        let before = before.strip_suffix(b":")?.trim_ascii_end();
+        let start = before.strip_suffix(name.quoted().as_bytes())?.len();
+        Some(Self { at: Span { start: start as u32, end: before.len() as u32 }, name })
     }
 }
 
@@ -314,28 +369,35 @@ impl UsageEdit {
     }
 }
 
-/// `body` with another model and, if `include_usage`, with a stream that reports its usage.
+/// How a request differs for its provider.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Changes<'a> {
+    /// Another model.
+    pub model: Option<&'a str>,
+    /// A stream reports its usage.
+    pub include_usage: bool,
+    /// Another name for [`Spans::limit`].
+    pub limit: Option<LimitName>,
+}
+
+/// `body` with these changes and no other.
 ///
 /// Borrowed where nothing changes. `None`: the spans are not those of this body (another filter changed it); read
 /// it again.
-pub fn patch<'a>(
-    body: &'a [u8],
-    spans: &Spans,
-    model: Option<&str>,
-    include_usage: bool,
-) -> Option<Cow<'a, [u8]>> {
+pub fn patch<'a>(body: &'a [u8], spans: &Spans, changes: Changes<'_>) -> Option<Cow<'a, [u8]>> {
     if body.len() != spans.length as usize || spans.digest(body)? != spans.check {
         return None;
     }
-    let model = match model {
+    let model = match changes.model {
         Some(name) => Some((spans.model, spans.model_edit.text(name)?)),
         None => None,
     };
-    let usage = spans.usage.filter(|_| include_usage).map(|edit| (edit.at, edit.text()));
+    let usage = spans.usage.filter(|_| changes.include_usage).map(|edit| (edit.at, edit.text()));
+    let limit = spans.limit.zip(changes.limit).map(|(edit, name)| (edit.at, name.quoted()));
     let model = model.as_ref().map(|(span, text)| (*span, text.as_str()));
-    let mut splices = [model, usage];
+    let mut splices = [model, usage, limit];
     splices.sort_by_key(|splice| splice.map(|(span, _)| span));
-    if splices == [None, None] {
+    if splices == [None; 3] {
         return Some(Cow::Borrowed(body));
     }
     let added: usize = splices.iter().flatten().map(|(_, text)| text.len()).sum();

@@ -120,6 +120,16 @@ impl ProcessKey {
         None
     }
 
+    /// A number for `id` that nobody outside this process can foresee, and another one in every `domain`, which has
+    /// no zero byte.
+    pub fn fingerprint(&self, domain: &str, id: &[u8]) -> u64 {
+        let mut mac = self.mac(domain.as_bytes());
+        mac.update(&[0]);
+        mac.update(id);
+        let tag = mac.finalize().into_bytes();
+        tag.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+    }
+
     fn mac(&self, bytes: &[u8]) -> Hmac<Sha256> {
         // HMAC takes a key of any length; the fallback keeps the core free of panics.
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.0)

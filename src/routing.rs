@@ -148,7 +148,9 @@ pub fn leave_out_unfit(runtime: &Runtime, plan: &mut Plan, body: &[u8]) -> Resul
             plan.unfit.push(id);
         }
     }
-    let refusal = refusals.into_iter().find_map(|(_, refusal)| refusal);
+    // A member by its name says more than an endpoint that is not there.
+    let refusals = refusals.into_iter().filter_map(|((_, way), refusal)| Some((way, refusal?)));
+    let refusal = refusals.min_by_key(|(way, _)| way.is_none()).map(|(_, refusal)| refusal);
     match refusal {
         Some(refusal) if plan.targets(runtime).next().is_none() => Err(refusal),
         _ => Ok(()),
@@ -157,13 +159,17 @@ pub fn leave_out_unfit(runtime: &Runtime, plan: &mut Plan, body: &[u8]) -> Resul
 
 fn unfit(target: &Resolved<'_>, way: Option<Way>, plan: &Plan, body: &[u8]) -> Option<Refusal> {
     if way.is_none() {
-        let message = format!("The model \"{}\" cannot be used with this endpoint.", plan.model);
-        return Some(Refusal::client(400, "unsupported_endpoint", message).param("model"));
+        return Some(no_endpoint(plan));
     }
     let (kind, model) = (target.provider.kind, target.upstream_model);
     let error = formats::request(kind, plan.endpoint, body, model).err()?;
     let message = format!("{error}.");
     Some(Refusal::client(400, "unsupported_parameter", message).param(error.param))
+}
+
+fn no_endpoint(plan: &Plan) -> Refusal {
+    let message = format!("The model \"{}\" cannot be used with this endpoint.", plan.model);
+    Refusal::client(400, "unsupported_endpoint", message).param("model")
 }
 
 /// Claims a key for the next attempt: of this target if it is not done with, else of the first other in
@@ -416,5 +422,38 @@ mod tests {
         assert!(lack.limited && !lack.tried);
         assert_eq!(lack.ready_at(), Some(T.window_end(crate::limit::Per::Minute)));
         assert_eq!(refusal(&mut cx, &plan, &lack).status, 429);
+    }
+
+    #[test]
+    fn an_endpoint_that_a_provider_lacks_is_not_asked_of_it() {
+        let provider =
+            |name: &str| json!({"name": name, "keys": [{"id": name, "secret": {"inline": name}}]});
+        let target = |name: &str| json!({"provider": name});
+        let document = json!({
+            "providers": [provider("groq"), provider("openai")],
+            "models": [
+                {"name": "m", "targets": [target("groq"), target("openai")]},
+                {"name": "n", "targets": [target("groq")]},
+            ],
+        });
+        let runtime = load(document.to_string().as_bytes(), &|_| None).unwrap();
+        for (model, endpoint, expected) in [
+            ("m", Endpoint::ChatCompletions, Some(&[0, 1][..])),
+            ("m", Endpoint::Embeddings, Some(&[1])),
+            ("n", Endpoint::ChatCompletions, Some(&[0])),
+            ("n", Endpoint::Embeddings, None),
+            ("m", Endpoint::ImageVariations, None),
+        ] {
+            let mut plan = Plan { endpoint, model: model.to_owned(), ..plan() };
+            let left = leave_out_unfit(&runtime, &mut plan, b"{}");
+            let targets: Vec<u32> = plan.targets(&runtime).collect();
+            match expected {
+                Some(expected) => assert_eq!((left.is_ok(), &targets[..]), (true, expected)),
+                None => {
+                    let refusal = left.unwrap_err();
+                    assert_eq!((refusal.status, refusal.code), (400, "unsupported_endpoint"));
+                }
+            }
+        }
     }
 }

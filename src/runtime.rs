@@ -16,7 +16,7 @@ pub use self::compile::load;
 use crate::config::error::Errors;
 use crate::config::values::Whole;
 use crate::consumer::{Consumer, Consumers};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Endpoints};
 use crate::formats::Way;
 use crate::limit::Limit;
 use crate::provider::Kind;
@@ -68,6 +68,8 @@ pub struct Provider {
     pub host: String,
     /// Without a trailing slash; may be empty.
     pub base_path: String,
+    /// What it takes in the client's own words.
+    pub endpoints: Endpoints,
     /// Where to look for a key, best first: own keys by tier, then each pool's by tier. Empty where consumers
     /// bring all the keys.
     pub levels: Vec<Vec<KeyIndex>>,
@@ -76,8 +78,6 @@ pub struct Provider {
     pub maintenance: Vec<Window>,
     /// Whether streams get `stream_options.include_usage` injected.
     pub include_usage: bool,
-    /// Whether it has the Responses API.
-    pub responses: bool,
     /// Record of the provider itself in shared data (overload).
     pub slot: String,
     /// Record of what was used of the provider.
@@ -87,10 +87,10 @@ pub struct Provider {
 impl Provider {
     /// How it takes what clients send to an endpoint; `None`: not at all.
     pub fn way(&self, endpoint: Endpoint) -> Option<Way> {
-        if endpoint == Endpoint::Responses && !self.responses {
-            return Some(Way::Translated);
+        if self.endpoints.has(endpoint) {
+            return Some(Way::Native);
         }
-        self.kind.format.way(endpoint)
+        self.kind.format.translates(endpoint).then_some(Way::Translated)
     }
 }
 
@@ -149,11 +149,18 @@ pub enum Secret {
     Value(String),
     /// The request header that Envoy's `credential_injector` fills in the upstream chain, in lower case.
     Header(String),
+    /// There is none that Keyward knows of.
+    None,
 }
 
 impl Secret {
     pub const fn is_by_header(&self) -> bool {
         matches!(self, Self::Header(_))
+    }
+
+    /// Whether the credential that is sent is not the configuration's: it may change at any time.
+    pub const fn is_from_elsewhere(&self) -> bool {
+        matches!(self, Self::Header(_) | Self::None)
     }
 }
 
@@ -162,6 +169,7 @@ impl core::fmt::Debug for Secret {
         match self {
             Self::Value(_) => f.write_str("Value(***)"),
             Self::Header(name) => f.debug_tuple("Header").field(name).finish(),
+            Self::None => f.write_str("None"),
         }
     }
 }

@@ -5,16 +5,17 @@
 
 use crate::answer::{Answer, MAX_ERROR, Shown, Step};
 use crate::effect::{Cx, Effect};
+use crate::endpoint::Endpoint;
 use crate::formats::{self, Call, Echo, Setup, Way};
 use crate::gateway::ANSWERED_HEADER;
 use crate::headers::Headers;
 use crate::hint::{self, Reported};
 use crate::keys;
-use crate::members::{self, Ask, Spans};
+use crate::members::{self, Ask, Changes, LimitName, Spans};
 use crate::observe::Outcome;
 use crate::plan::{FILTER_STATE, Plan};
 use crate::reply::Refusal;
-use crate::routing;
+use crate::routing::{self, Resolved};
 use crate::runtime::{Key, KeyIndex, Runtime};
 use crate::settle::{self, Sent};
 use crate::signal::{self, Scope, Signal, Verdict};
@@ -133,7 +134,9 @@ impl Trip {
             && plan.endpoint.takes_stream_options()
             && target.provider.include_usage
             && !plan.wants_usage;
-        let patches_body = hide_usage || translates || target.upstream_model != plan.model;
+        let limit = plan.limit_name(&target).filter(|_| !translates);
+        let patches_body =
+            hide_usage || translates || limit.is_some() || target.upstream_model != plan.model;
         let sent_at = cx.now.max(plan.not_before);
         let trip = Self {
             fingerprint,
@@ -165,9 +168,10 @@ impl Trip {
             return Some(written.body);
         }
         let model = (target.upstream_model != self.plan.model).then_some(target.upstream_model);
-        let patch = |spans: &Spans| {
-            members::patch(body, spans, model, self.hide_usage).map(std::borrow::Cow::into_owned)
-        };
+        let limit = self.plan.limit_name(&target);
+        let changes = Changes { model, include_usage: self.hide_usage, limit };
+        let patch =
+            |spans: &Spans| members::patch(body, spans, changes).map(std::borrow::Cow::into_owned);
         patch(&self.plan.spans).or_else(|| {
             // Another filter changed the body: read it again, if it is still about the same model.
             let default = self.plan.endpoint.default_model();
@@ -495,6 +499,15 @@ impl Trip {
 }
 
 impl Plan {
+    /// What the provider calls the bound of the answer, where the client calls it something else.
+    fn limit_name(&self, target: &Resolved<'_>) -> Option<LimitName> {
+        if self.endpoint != Endpoint::ChatCompletions {
+            return None;
+        }
+        let kind = target.provider.kind;
+        kind.answer_limit.instead_of(self.spans.limit()?, target.upstream_model)
+    }
+
     /// The key that was claimed for this attempt, wherever a reload has put it.
     pub fn claimed_key<'a>(&self, runtime: &'a Runtime) -> Option<(KeyIndex, &'a Key)> {
         let (claim, wanted) = (self.claim?, self.tried.last()?);

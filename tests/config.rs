@@ -340,7 +340,7 @@ fn a_bad_value_is_refused_with_its_path() {
         ("admin", json!({"keys": [{"inline": ""}]}), "admin.keys[0].inline: the secret is empty".into()),
     ];
     let provider: Vec<(&str, Value, String)> = vec![
-        ("key", json!(1), "key: unknown field; known: name, kind, cluster, host, base_path, keys, pools, select, rest, maintenance, include_usage, responses".into()),
+        ("key", json!(1), "key: unknown field; known: name, kind, cluster, host, base_path, keys, pools, select, rest, maintenance, include_usage, endpoints".into()),
         ("name", json!(7), "name: expected a string, found an integer".into()),
         ("kind", json!("opnai"), format!(r#"kind: "opnai" is not a kind of provider; known: {kinds}"#)),
         ("cluster", json!("a b"), "cluster: expected 1 to 255 visible ASCII characters".into()),
@@ -367,7 +367,7 @@ fn a_bad_value_is_refused_with_its_path() {
         (
             "secret",
             json!("sk-secret"),
-            "secret: expected an object with one of env, header, inline".into(),
+            "secret: expected an object with one of env, header, inline; or none".into(),
         ),
         ("secret", json!({}), "secret: expected exactly one of env, header, inline".into()),
         (
@@ -491,7 +491,8 @@ fn all_errors_come_at_once_in_document_order() {
             {"name": "openai", "pools": ["none"],
              "keys": [{"id": "a", "secret": {"env": "UNSET"}}]},
             {"name": "broken", "kind": "openai",
-             "keys": [{"id": "b", "weigth": 1}, {"id": 5, "secret": {}}]}
+             "keys": [{"id": "b", "weigth": 1}, {"id": 5, "secret": {}},
+                      {"id": "c", "secret": {"env": "UNSET"}}]}
         ],
         "consumers": [{"name": "acme"}],
         "admin": {"keys": [{"env": "UNSET"}]},
@@ -509,6 +510,7 @@ fn all_errors_come_at_once_in_document_order() {
         "providers[1].keys[0].secret: missing",
         "providers[1].keys[1].id: expected a string, found an integer",
         "providers[1].keys[1].secret: expected exactly one of env, header, inline",
+        "providers[1].keys[2].secret.env: environment variable UNSET is not set; list it in Envoy's environment_variables.host_env_keys",
         "admin.keys[0].env: environment variable UNSET is not set; list it in Envoy's environment_variables.host_env_keys",
         "mode: given twice",
         r#"mode: "x" is unknown; known: headers, body"#,

@@ -6,6 +6,7 @@
 
 use core::fmt;
 use core::ops::ControlFlow;
+use std::collections::HashSet;
 
 use deserr::{DeserializeError, ErrorKind, IntoValue, MergeWithError, ValueKind, ValuePointerRef};
 use serde_json::Value;
@@ -26,7 +27,7 @@ pub struct ConfigError {
     message: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Segment {
     Field(String),
     Index(usize),
@@ -133,6 +134,12 @@ pub struct Errors(pub(crate) Vec<ConfigError>);
 impl Errors {
     pub(crate) fn one(location: ValuePointerRef<'_>, message: impl Into<String>) -> Self {
         Self(vec![ConfigError::new(location, message)])
+    }
+
+    /// Adds those about places that nothing is known of yet.
+    pub(crate) fn add_news(&mut self, more: Self) {
+        let known: HashSet<Vec<Segment>> = self.0.iter().map(|error| error.path.clone()).collect();
+        self.0.extend(more.0.into_iter().filter(|error| !known.contains(&error.path)));
     }
 
     pub(crate) fn push(&mut self, location: ValuePointerRef<'_>, message: impl Into<String>) {

@@ -5,8 +5,8 @@ use core::fmt::Debug;
 use super::{Format, anthropic, bedrock, cohere, openai};
 use crate::conversation::Event;
 use crate::endpoint::Dialect;
-use crate::formats::Setup;
 use crate::eventstream;
+use crate::formats::Setup;
 use crate::sse::{self, Framer};
 
 /// One message of a stream, out of its framing.

@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 
 use super::stream::{Frame, Framing, StreamReader, StreamWriter};
-use super::{Echo, Format, anthropic, bedrock, cohere, failure, openai, stream, truncated, write_error};
+use super::{
+    Echo, Format, anthropic, bedrock, cohere, failure, openai, stream, truncated, write_error,
+};
 use crate::conversation::{Answer, Event, Failure, FailureKind, Opened};
 use crate::endpoint::{Dialect, Endpoint};
 use crate::members;

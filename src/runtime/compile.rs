@@ -1,11 +1,13 @@
 //! From the document as written to the configuration as used.
 
 mod consumers;
+mod environment;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use deserr::ValuePointerRef;
 
+use self::environment::unread_variables;
 use super::{
     Key, KeyDigest, KeyIndex, Model, Models, Provider, ProviderIndex, Runtime, SLOTS, Secret,
     Target, fingerprint,
@@ -14,6 +16,8 @@ use crate::config::error::{ConfigError, Errors, LoadError, known, quoted};
 use crate::config::secrets::{EnvironmentName, SecretSource};
 use crate::config::source::Document;
 use crate::config::{self, Config, Entry, MAX_KEYS};
+use crate::endpoint::{Endpoints, Operation};
+use crate::formats::Format;
 use crate::provider;
 
 const ROOT: ValuePointerRef<'static> = ValuePointerRef::Origin;
@@ -29,8 +33,11 @@ type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
 /// Everything that is wrong with it, in document order.
 pub fn load(bytes: &[u8], environment: Environment<'_>) -> Result<Runtime, LoadError> {
     let document = Document::read(bytes)?;
-    Runtime::compile(Config::decode(&document), environment)
-        .map_err(|errors| LoadError::new(errors, &document.value))
+    Runtime::compile(Config::decode(&document), environment).map_err(|errors| {
+        let mut errors = Errors(errors);
+        errors.add_news(unread_variables(&document.value, environment));
+        LoadError::new(errors.0, &document.value)
+    })
 }
 
 impl Runtime {
@@ -42,12 +49,7 @@ impl Runtime {
         mut config: Config,
         environment: Environment<'_>,
     ) -> Result<Self, Vec<ConfigError>> {
-        let mut compiler = Compiler {
-            environment,
-            errors: core::mem::take(&mut config.errors),
-            keys: Vec::new(),
-            warnings: Vec::new(),
-        };
+        let mut compiler = Compiler::new(environment, core::mem::take(&mut config.errors));
         compiler.check_names(&config.providers, &config.key_pools);
         compiler.check_unique("models", config.models.iter().map(Named::name));
         compiler.check_unique("consumers", config.consumers.iter().map(Named::name));
@@ -93,7 +95,11 @@ struct Compiler<'e> {
 /// Where to look for a key, best first.
 type Levels = Vec<Vec<KeyIndex>>;
 
-impl Compiler<'_> {
+impl<'e> Compiler<'e> {
+    const fn new(environment: Environment<'e>, errors: Errors) -> Self {
+        Self { environment, errors, keys: Vec::new(), warnings: Vec::new() }
+    }
+
     /// Keys of a provider and of a pool are both spoken of as `NAME/ID`, so these share their names.
     fn check_names(
         &mut self,
@@ -215,15 +221,40 @@ impl Compiler<'_> {
             cluster: written.cluster.as_ref().map_or(name, |cluster| cluster.0.as_str()).to_owned(),
             host: host.to_owned(),
             base_path: base_path.to_owned(),
+            endpoints: self.endpoints(written, kind, location),
             levels,
             select: written.select,
             rest: written.rest,
             maintenance: written.maintenance.0.clone(),
             include_usage: written.include_usage.unwrap_or(kind.stream_options),
-            responses: written.responses.unwrap_or(kind.responses),
             slot: format!("{SLOTS}/provider/{name}"),
             usage_slot: format!("{SLOTS}/usage/provider/{name}"),
         })
+    }
+
+    fn endpoints(
+        &mut self,
+        written: &config::Provider,
+        kind: &provider::Kind,
+        location: ValuePointerRef<'_>,
+    ) -> Endpoints {
+        let Some(operations) = &written.endpoints else { return kind.endpoints };
+        let location = location.push_key("endpoints");
+        if kind.format != Format::OpenAi {
+            let message = format!("the kind {} has its own format and endpoints", kind.name);
+            self.errors.push(location, message);
+        }
+        let mut endpoints = Endpoints::NONE;
+        for (index, operation) in operations.0.iter().enumerate() {
+            match operation {
+                Operation::Api(endpoint) => endpoints = endpoints.with(*endpoint),
+                Operation::Models => {
+                    let message = "models are listed from the configuration, not by providers";
+                    self.errors.push(location.push_index(index), message);
+                }
+            }
+        }
+        endpoints
     }
 
     fn shared_levels(
@@ -276,6 +307,7 @@ impl Compiler<'_> {
     fn secret(&mut self, source: &SecretSource, location: ValuePointerRef<'_>) -> Option<Secret> {
         let location = location.push_key("secret");
         match source {
+            SecretSource::None => return Some(Secret::None),
             SecretSource::Header(name) => return Some(Secret::Header(name.0.clone())),
             SecretSource::Environment(name) => {
                 self.environment_secret(name, location.push_key("env"))
@@ -392,7 +424,8 @@ impl Compiler<'_> {
 
     /// Two records for one key at the provider: each rests on its own, so the other is tried in vain.
     fn warn_of_shared_secrets(&mut self) {
-        for (index, key) in self.keys.iter().enumerate() {
+        let keys = self.keys.iter().enumerate();
+        for (index, key) in keys.filter(|(_, key)| key.secret != Secret::None) {
             let earlier = self.keys.iter().take(index).find(|other| other.secret == key.secret);
             if let Some(other) = earlier {
                 let names = (&other.name, &key.name);
@@ -436,7 +469,7 @@ impl Owner<'_> {
             name: format!("{name}/{id}"),
             fingerprint: match &secret {
                 Secret::Value(value) => fingerprint(value.as_bytes()),
-                Secret::Header(_) => 0,
+                Secret::Header(_) | Secret::None => 0,
             },
             secret,
             weight: written.weight.to_u32(),

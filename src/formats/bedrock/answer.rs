@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-
 use crate::conversation::{Answer, Block, Citation, Finish, FinishReason, Part};
 use crate::formats::json::{elements, pick, text};
 use crate::members;

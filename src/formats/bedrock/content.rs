@@ -97,7 +97,8 @@ pub(super) fn write<'a>(
         let content = writer.blocks(&path, &message.parts)?;
         let role = match message.role {
             Role::System | Role::Developer => {
-                let is_taken = |block: &Block<'_>| matches!(block, Block::Text(_) | Block::CachePoint(_));
+                let is_taken =
+                    |block: &Block<'_>| matches!(block, Block::Text(_) | Block::CachePoint(_));
                 if !content.iter().all(is_taken) {
                     return Err(must_be(&path, "text in instructions"));
                 }
@@ -173,11 +174,9 @@ impl Writer {
             From::Document { source, name } => {
                 Block::Document(self.document(path, source, name.as_deref())?)
             }
-            From::Audio { data, format } => Block::Audio(Media {
-                format,
-                name: None,
-                source: MediaSource::Bytes(data),
-            }),
+            From::Audio { data, format } => {
+                Block::Audio(Media { format, name: None, source: MediaSource::Bytes(data) })
+            }
             From::Thinking { text, signature: Some(signature), origin } if takes(origin) => {
                 Block::ReasoningContent(Reasoning::ReasoningText { text, signature })
             }
@@ -185,18 +184,14 @@ impl Writer {
                 Block::ReasoningContent(Reasoning::RedactedContent(data))
             }
             From::Thinking { .. } | From::Redacted { .. } => return Ok(None),
-            From::ToolUse { id, name, arguments } => Block::ToolUse {
-                tool_use_id: identifier(id),
-                name,
-                input: input(path, arguments)?,
-            },
-            From::ToolResult { id, content, is_error } => {
-                Block::ToolResult {
-                    tool_use_id: identifier(id),
-                    content: self.results(path, content)?,
-                    status: is_error.then_some("error"),
-                }
+            From::ToolUse { id, name, arguments } => {
+                Block::ToolUse { tool_use_id: identifier(id), name, input: input(path, arguments)? }
             }
+            From::ToolResult { id, content, is_error } => Block::ToolResult {
+                tool_use_id: identifier(id),
+                content: self.results(path, content)?,
+                status: is_error.then_some("error"),
+            },
         }))
     }
 
@@ -309,7 +304,10 @@ fn extension(uri: &str) -> Option<&'static str> {
 }
 
 fn not_by_url(path: &str) -> Unsupported {
-    Unsupported::new(path, "is given by a URL, which this provider does not fetch: send its content")
+    Unsupported::new(
+        path,
+        "is given by a URL, which this provider does not fetch: send its content",
+    )
 }
 
 fn no_file(path: &str) -> Unsupported {

@@ -211,7 +211,8 @@ pub(in crate::formats) fn write(
             self::claude(request, claude, lacks_thinking, &mut inference, &mut additional);
         }
         Family::Nova | Family::Nova2 => {
-            additional.inference_config = request.sampling.top_k.map(|top_k| NovaInference { top_k });
+            additional.inference_config =
+                request.sampling.top_k.map(|top_k| NovaInference { top_k });
             if family == Family::Nova2 {
                 additional.reasoning_config = nova_reasoning(request);
             }

@@ -81,12 +81,7 @@ impl StreamReader {
         each(Event::BlockStart { index, block });
     }
 
-    fn delta(
-        &mut self,
-        index: u32,
-        delta: &str,
-        each: &mut dyn FnMut(Event<'_>),
-    ) -> Option<()> {
+    fn delta(&mut self, index: u32, delta: &str, each: &mut dyn FnMut(Event<'_>)) -> Option<()> {
         const KINDS: [&str; 4] = ["text", "toolUse", "reasoningContent", "citation"];
         let [told, tool, reasoning, cited] = pick(delta, KINDS)?;
         let is_new = self.open != Some(index);
@@ -117,8 +112,7 @@ impl StreamReader {
         each: &mut dyn FnMut(Event<'_>),
     ) -> Option<()> {
         let origin = Block::ANTHROPIC;
-        let [told, signature, redacted] =
-            pick(delta, ["text", "signature", "redactedContent"])?;
+        let [told, signature, redacted] = pick(delta, ["text", "signature", "redactedContent"])?;
         if let Some(data) = redacted {
             self.open(index, Opened::Redacted { data: text(data)?, origin }, each);
             return Some(());

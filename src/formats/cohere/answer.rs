@@ -74,7 +74,7 @@ pub(super) fn usage(value: &str) -> Option<Usage> {
     let [tokens, billed, cached] = pick(value, ["tokens", "billed_units", "cached_tokens"])?;
     let [input, output] = pick(tokens.or(billed)?, ["input_tokens", "output_tokens"])?;
     input.or(output)?;
-    let [prompt, completion, cached] = [input, output, cached]
-        .map(|count| count.and_then(members::count).unwrap_or_default());
+    let [prompt, completion, cached] =
+        [input, output, cached].map(|count| count.and_then(members::count).unwrap_or_default());
     Some(Usage { prompt, completion, cached: cached.min(prompt), reasoning: 0, cache_write: 0 })
 }

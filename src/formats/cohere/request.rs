@@ -189,7 +189,12 @@ fn told<'a>(
             flush(role, &mut content, messages);
             let content = result_content(&path, result)?;
             let tool_call_id = Some(id.as_ref());
-            messages.push(WireMessage { role: "tool", tool_call_id, content, ..WireMessage::default() });
+            messages.push(WireMessage {
+                role: "tool",
+                tool_call_id,
+                content,
+                ..WireMessage::default()
+            });
         } else {
             content.extend(self::content(&path, part)?);
         }
@@ -297,9 +302,7 @@ fn tools<'a>(
     Ok(if tools.is_empty() { (tools, None) } else { (tools, choice) })
 }
 
-fn response_format<'a>(
-    request: &Request<'a>,
-) -> Result<Option<ResponseFormat<'a>>, Unsupported> {
+fn response_format<'a>(request: &Request<'a>) -> Result<Option<ResponseFormat<'a>>, Unsupported> {
     let json_schema = match request.output {
         Output::Text => return Ok(None),
         Output::Json => None,
