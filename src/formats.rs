@@ -106,7 +106,9 @@ impl Format {
             (_, Way::Native) => Some(call.endpoint.path().into()),
             (Self::OpenAi, Way::Translated) => Some(Endpoint::ChatCompletions.path().into()),
             (Self::Anthropic, Way::Translated) => Some(Endpoint::Messages.path().into()),
-            (Self::Bedrock, Way::Translated) => Some(bedrock::path(call.model, call.stream).into()),
+            (Self::Bedrock, Way::Translated) => {
+                bedrock::path(call.model, call.stream).map(Cow::Owned)
+            }
             (Self::Cohere, Way::Translated) => Some("/chat".into()),
         }
     }

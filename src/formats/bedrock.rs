@@ -77,9 +77,15 @@ pub(super) use self::stream::StreamReader;
 /// All but the unreserved characters of RFC 3986: the colons and slashes of an ARN, too, as the SDKs do.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Below the base path, for any model: nothing in its name ends the segment. A name of dots alone would.
-pub(super) fn path(model: &str, stream: bool) -> String {
+/// Below the base path. Nothing in a name ends the segment; a name of dots alone would be one of its own kind.
+pub(super) fn path(model: &str, stream: bool) -> Option<String> {
+    if matches!(model, "" | "." | "..") {
+        return None;
+    }
     let operation = if stream { "converse-stream" } else { "converse" };
     let model = utf8_percent_encode(model, SEGMENT);
-    format!("/{model}/{operation}")
+    Some(format!("/{model}/{operation}"))
 }
+
+#[cfg(test)]
+mod tests;
