@@ -70,3 +70,6 @@ const THINKING: &str = "cohere-thinking-v2";
 
 /// The plan before tool calls, which Cohere keeps apart.
 const PLAN: &str = "cohere-tool-plan-v2";
+
+#[cfg(test)]
+mod tests;
