@@ -135,7 +135,7 @@ impl Answer {
     /// Whether a stream ended without being complete; `None` where that cannot be told.
     pub fn outcome(&self) -> Outcome {
         match &self.kind {
-            Kind::Stream(observer, _) => observer.outcome(),
+            Kind::Stream(observer, endpoint) => stream_outcome(observer, *endpoint),
             Kind::Json(_) => Outcome::Unknown,
             Kind::Translated(translation) => translation.outcome(),
         }
@@ -188,7 +188,8 @@ impl Answer {
             Kind::Translated(translation) => (translation.feed(chunk, end_of_stream), true),
             Kind::Stream(observer, endpoint) => {
                 let output = observer.feed(chunk, end_of_stream);
-                let truncated = end_of_stream && observer.outcome() == Outcome::Open;
+                let truncated =
+                    end_of_stream && stream_outcome(observer, *endpoint) == Outcome::Open;
                 let copy = self.held || truncated;
                 let (mut out, mut changed) = match output {
                     Output::Unchanged if copy => (chunk.to_vec(), false),
@@ -202,6 +203,15 @@ impl Answer {
                 (out, changed)
             }
         }
+    }
+}
+
+fn stream_outcome(observer: &StreamObserver, endpoint: Endpoint) -> Outcome {
+    match observer.outcome() {
+        Outcome::Open if observer.opening().is_some() && !endpoint.ends_streams_alike() => {
+            Outcome::Unknown
+        }
+        outcome => outcome,
     }
 }
 

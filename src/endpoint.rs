@@ -130,6 +130,20 @@ impl Endpoint {
         }
     }
 
+    /// Whether it takes uploads, as `multipart/form-data`.
+    pub const fn takes_forms(self) -> bool {
+        matches!(
+            self,
+            Self::Transcriptions | Self::Translations | Self::ImageEdits | Self::ImageVariations
+        )
+    }
+
+    /// Whether it is known how its streams end, so that one without an end was cut off. Those of audio and images
+    /// differ from service to service.
+    pub const fn ends_streams_alike(self) -> bool {
+        matches!(self, Self::ChatCompletions | Self::Completions | Self::Responses)
+    }
+
     /// Whether its streams take `stream_options.include_usage`; the Responses API reports usage unasked.
     pub const fn takes_stream_options(self) -> bool {
         matches!(self, Self::ChatCompletions | Self::Completions)

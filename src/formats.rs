@@ -10,8 +10,9 @@
 //! |---|---|---|
 //! | `openai` (chat completions) | requests read; answers, streams, errors written | requests written; answers, streams read |
 //! | `anthropic` (Messages) | as above | as above |
-//! | `bedrock` (Converse) | | as above |
-//! | `cohere` (Chat, version 2) | | as above |
+//! | `bedrock` (Converse) | – | as above |
+//! | `cohere` (Chat, version 2) | – | as above |
+//! | `gemini` (`generateContent`) | – | as above |
 //!
 //! Each format documents in tables what it maps, drops and refuses. A translation fails closed: what cannot be
 //! translated is an error in the client's format, and no byte of the provider's reaches a client.
@@ -19,7 +20,9 @@
 mod anthropic;
 mod bedrock;
 mod cohere;
+mod embeddings;
 mod failure;
+mod gemini;
 mod json;
 mod openai;
 mod stream;
@@ -30,6 +33,8 @@ use std::borrow::Cow;
 use crate::conversation::{Failure, FailureKind, Unsupported};
 use crate::endpoint::{Dialect, Endpoint};
 use crate::provider::Kind;
+
+use self::gemini::Service;
 
 pub use self::translation::{Setup, Translation};
 pub(crate) use anthropic::VERSION as ANTHROPIC_VERSION;
@@ -45,6 +50,12 @@ pub enum Format {
     Bedrock,
     /// Cohere's Chat, version 2.
     Cohere,
+    /// Google's `generateContent`.
+    Gemini,
+    /// The same, of Vertex AI.
+    Vertex,
+    /// Messages in Vertex AI's envelope.
+    VertexAnthropic,
 }
 
 /// How a provider takes what clients send to an endpoint.
@@ -79,6 +90,9 @@ pub struct Written {
 pub struct Echo {
     /// Members as JSON text, each with a comma in front: `,"tools":[]`.
     members: String,
+    /// Of embeddings: what the provider calls the model, and whether the client wants base64.
+    model: String,
+    base64: bool,
 }
 
 impl core::fmt::Debug for Echo {
@@ -93,8 +107,11 @@ impl Format {
     pub const fn translates(self, endpoint: Endpoint) -> bool {
         match self {
             Self::OpenAi => false,
-            Self::Anthropic | Self::Bedrock | Self::Cohere => {
+            Self::Anthropic | Self::VertexAnthropic => {
                 matches!(endpoint, Endpoint::ChatCompletions)
+            }
+            Self::Bedrock | Self::Cohere | Self::Gemini | Self::Vertex => {
+                matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Embeddings)
             }
         }
     }
@@ -106,10 +123,11 @@ impl Format {
             (_, Way::Native) => Some(call.endpoint.path().into()),
             (Self::OpenAi, Way::Translated) => Some(Endpoint::ChatCompletions.path().into()),
             (Self::Anthropic, Way::Translated) => Some(Endpoint::Messages.path().into()),
-            (Self::Bedrock, Way::Translated) => {
-                bedrock::path(call.model, call.stream).map(Cow::Owned)
-            }
-            (Self::Cohere, Way::Translated) => Some("/chat".into()),
+            (Self::Bedrock, Way::Translated) => bedrock::path(call).map(Cow::Owned),
+            (Self::Cohere, Way::Translated) => Some(cohere::path(call.endpoint).into()),
+            (Self::Gemini, _) => gemini::path(call, Service::AiStudio).map(Cow::Owned),
+            (Self::Vertex, _) => gemini::path(call, Service::Vertex).map(Cow::Owned),
+            (Self::VertexAnthropic, _) => anthropic::vertex::path(call).map(Cow::Owned),
         }
     }
 
@@ -117,10 +135,18 @@ impl Format {
     pub fn is_stream(self, content_type: &str) -> bool {
         match self {
             Self::Bedrock => content_type.starts_with(crate::eventstream::CONTENT_TYPE),
-            Self::OpenAi | Self::Anthropic | Self::Cohere => {
-                content_type.starts_with("text/event-stream")
-            }
+            Self::OpenAi
+            | Self::Anthropic
+            | Self::Cohere
+            | Self::Gemini
+            | Self::Vertex
+            | Self::VertexAnthropic => content_type.starts_with("text/event-stream"),
         }
+    }
+
+    /// Whether a provider's host and base path are made of a project and a location of Google Cloud.
+    pub const fn is_in_project(self) -> bool {
+        matches!(self, Self::Vertex | Self::VertexAnthropic)
     }
 }
 
@@ -138,6 +164,9 @@ pub fn request(
 ) -> Result<Written, Unsupported> {
     let body = core::str::from_utf8(body).map_err(|_| Unsupported::new("body", "must be UTF-8"))?;
     let body = body.trim_start_matches('\u{feff}');
+    if endpoint == Endpoint::Embeddings {
+        return embed(kind, body, model);
+    }
     let request = match endpoint.dialect() {
         Dialect::OpenAi => openai::read(body)?,
         Dialect::Anthropic | Dialect::Responses => return Err(json::not_supported("body")),
@@ -147,8 +176,27 @@ pub fn request(
         Format::Anthropic => anthropic::write(&request, model)?,
         Format::Bedrock => bedrock::write(&request, model)?,
         Format::Cohere => cohere::write(&request, model)?,
+        Format::Gemini => gemini::write(&request, model, Service::AiStudio)?,
+        Format::Vertex => gemini::write(&request, model, Service::Vertex)?,
+        Format::VertexAnthropic => anthropic::vertex::body(&anthropic::write(&request, model)?)
+            .ok_or_else(|| json::must_be("body", "a request that can be written"))?,
     };
     Ok(Written { body, echo: Echo::default() })
+}
+
+fn embed(kind: &Kind, body: &str, model: &str) -> Result<Written, Unsupported> {
+    let request = embeddings::read(body)?;
+    let body = match kind.format {
+        Format::Gemini => gemini::embeddings::write(&request, model, Service::AiStudio)?,
+        Format::Vertex => gemini::embeddings::write(&request, model, Service::Vertex)?,
+        Format::Bedrock => bedrock::embeddings::write(&request, model)?,
+        Format::Cohere => cohere::embeddings::write(&request, Some(model))?,
+        Format::OpenAi | Format::Anthropic | Format::VertexAnthropic => {
+            return Err(json::not_supported("body"));
+        }
+    };
+    let echo = Echo { model: model.to_owned(), base64: request.base64, ..Echo::default() };
+    Ok(Written { body, echo })
 }
 
 /// A provider's error in the client's words: status and body. `status` is what it came with; an error that came in

@@ -10,13 +10,16 @@ use crate::consumer::identify::{
 use crate::effect::{Cx, Effect};
 use crate::endpoint::{self, Dialect, Endpoint, Operation, Route, RouteError};
 use crate::headers::Headers;
+use crate::limit::Subject;
 use crate::members::{Ask, BodyError};
+use crate::multipart::Boundary;
 use crate::plan::Plan;
 use crate::random::hash;
 use crate::reply::{Refusal, Reply};
 use crate::runtime::{KeyDigest, Model, Runtime};
 use crate::time::UnixTime;
-use crate::{members, routing, status, tally, upstream};
+use crate::usage::Usage;
+use crate::{members, multipart, routing, status, tally, upstream};
 
 /// Filter state with the name of the consumer, for access logs and filters that follow.
 const CONSUMER: &str = "keyward.consumer";
@@ -43,7 +46,11 @@ pub struct Pending {
     pub scheme: String,
     pub host: String,
     pub path: String,
+    /// Of an upload.
+    pub boundary: Option<Boundary>,
     pub access: Access,
+    /// Whom the request is charged on besides its consumer, that one's team and the model.
+    pub charged: Vec<Subject<'static>>,
     pub session: Option<u64>,
     /// As [`Plan::own_headers`].
     pub own_headers: Vec<(String, String)>,
@@ -92,6 +99,8 @@ pub fn head(
     let access = admit(endpoint.operation()).map_err(told)?;
     body_expected(cx, headers, end_of_stream).map_err(told)?;
     let own_headers = own_headers(endpoint, headers).map_err(told)?;
+    let boundary = Boundary::of(text("content-type")).filter(|_| endpoint.takes_forms());
+    let boundary = boundary.transpose().map_err(|error| told(unreadable(&error)))?;
     let sticky = cx.runtime.sticky.as_deref();
     let session = sticky.and_then(|name| headers.get(name)).map(|value| hash(&[value]));
     Ok(Pending {
@@ -99,7 +108,9 @@ pub fn head(
         scheme: text(":scheme").to_owned(),
         host: text(":authority").to_owned(),
         path: path.to_owned(),
+        boundary,
         access,
+        charged: Vec::new(),
         session,
         own_headers,
         started: cx.now,
@@ -113,8 +124,11 @@ pub fn body(cx: &Cx<'_>, pending: &Pending, body: &[u8]) -> Result<Plan, Reply> 
     if u64::from(length) > cx.runtime.max_body {
         return Err(told(too_large(cx.runtime)));
     }
-    let ask = Ask::read_or(body, pending.endpoint.default_model())
-        .map_err(|error| told(unreadable(&error)))?;
+    let ask = match &pending.boundary {
+        Some(boundary) => multipart::read(body, boundary),
+        None => Ask::read_or(body, pending.endpoint.default_model()),
+    };
+    let ask = ask.map_err(|error| told(unreadable(&error)))?;
     let model = ask.model.as_ref();
     let barred =
         cx.runtime.models.find(model).filter(|_| members::is_safe_model_segment(model)).and_then(
@@ -124,7 +138,7 @@ pub fn body(cx: &Cx<'_>, pending: &Pending, body: &[u8]) -> Result<Plan, Reply> 
             },
         );
     let Some(barred) = barred else { return Err(told(no_model(model))) };
-    let tokens = estimate(body.len(), ask.max_tokens);
+    let estimate = estimate(ask.prompt_bytes, ask.max_tokens);
     let mut plan = Plan {
         endpoint: pending.endpoint,
         scheme: pending.scheme.clone(),
@@ -136,7 +150,8 @@ pub fn body(cx: &Cx<'_>, pending: &Pending, body: &[u8]) -> Result<Plan, Reply> 
         wants_usage: ask.include_usage == Some(true),
         spans: ask.spans,
         body_length: length,
-        tokens,
+        estimate,
+        toll: None,
         session: pending.session,
         own_headers: pending.own_headers.clone(),
         only: None,
@@ -184,10 +199,10 @@ fn own_headers(endpoint: Endpoint, headers: &Headers) -> Result<Vec<(String, Str
 
 /// Tokens to reserve for a request: a token is about four bytes of JSON, and the answer takes what the
 /// client allows it, or a short one where it does not say. Reconciled with the real usage afterwards.
-fn estimate(body_length: usize, max_tokens: Option<u64>) -> u64 {
+fn estimate(prompt_bytes: usize, max_tokens: Option<u64>) -> Usage {
     const SHORT_ANSWER: u64 = 256;
-    let prompt = u64::try_from(body_length / 4).unwrap_or(u64::MAX);
-    prompt.saturating_add(max_tokens.unwrap_or(SHORT_ANSWER))
+    let prompt = u64::try_from(prompt_bytes / 4).unwrap_or(u64::MAX);
+    Usage { prompt, completion: max_tokens.unwrap_or(SHORT_ANSWER), ..Usage::default() }
 }
 
 /// Counts a request that is to be sent, for its model, its consumer and the consumer's team.

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 /// Longest model name in bytes that may enter a path.
 const MAX_MODEL_SEGMENT: usize = 256;
 
-/// What Keyward reads of a request to chat completions, completions, embeddings, moderations or responses.
+/// What Keyward reads of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ask<'a> {
     /// Never empty.
@@ -24,6 +24,8 @@ pub struct Ask<'a> {
     pub include_usage: Option<bool>,
     /// The largest of `max_completion_tokens`, `max_tokens` and `max_output_tokens`: what the answer may take.
     pub max_tokens: Option<u64>,
+    /// Bytes that the prompt takes, or a little more: what the model reads, without uploads.
+    pub prompt_bytes: usize,
     pub spans: Spans,
 }
 
@@ -119,7 +121,8 @@ impl<'a> Ask<'a> {
         };
         let mut spans = Spans { length, model: model_at, model_edit, usage, limit, check: 0 };
         spans.check = spans.digest(body).unwrap_or_default();
-        Ok(Self { model, stream: streamed.is_some(), include_usage, max_tokens, spans })
+        let (stream, prompt_bytes) = (streamed.is_some(), body.len());
+        Ok(Self { model, stream, include_usage, max_tokens, prompt_bytes, spans })
     }
 }
 
@@ -137,6 +140,8 @@ pub enum BodyError {
         column: usize,
     },
     NotAnObject,
+    /// No `multipart/form-data`, for this reason.
+    NotAForm(&'static str),
     /// A member given twice: gateway and provider could each read another one.
     Duplicate(&'static str),
     MissingModel,
@@ -152,9 +157,11 @@ impl BodyError {
         match self {
             Self::Duplicate(member) | Self::Type { member, .. } => Some(member),
             Self::MissingModel => Some("model"),
-            Self::TooLarge | Self::NotUtf8 { .. } | Self::NotJson { .. } | Self::NotAnObject => {
-                None
-            }
+            Self::TooLarge
+            | Self::NotUtf8 { .. }
+            | Self::NotJson { .. }
+            | Self::NotAnObject
+            | Self::NotAForm(_) => None,
         }
     }
 }
@@ -170,6 +177,9 @@ impl fmt::Display for BodyError {
                 write!(f, "the request body is not valid JSON (line {line}, column {column})")
             }
             Self::NotAnObject => f.write_str("the request body must be a JSON object"),
+            Self::NotAForm(reason) => {
+                write!(f, "the request body is not valid multipart/form-data: {reason}")
+            }
             Self::Duplicate(member) => write!(f, "'{member}' is given more than once"),
             Self::MissingModel => f.write_str("you must provide a 'model'"),
             Self::Type { member, expected } => write!(f, "'{member}' must be {expected}"),
@@ -184,7 +194,7 @@ impl core::error::Error for BodyError {}
 pub struct Spans {
     /// Of the body.
     length: u32,
-    /// The value of `model`, quotes included, or where there is none the place for the member.
+    /// The value of `model`, in JSON with its quotes, or where there is none the place for the member.
     model: Span,
     model_edit: ModelEdit,
     /// What makes a stream report its usage; `None` where it does already, or is no stream.
@@ -196,6 +206,20 @@ pub struct Spans {
 }
 
 impl Spans {
+    /// Of a body in which the model is plain text; `model` is a slice of `body`.
+    pub fn of_text(model: &str, body: &[u8]) -> Self {
+        let mut spans = Self {
+            length: body.len() as u32,
+            model: Span::of(model, body),
+            model_edit: ModelEdit::Text,
+            usage: None,
+            limit: None,
+            check: 0,
+        };
+        spans.check = spans.digest(body).unwrap_or_default();
+        spans
+    }
+
     /// What the client calls the bound of the answer, where another name can be put in its place.
     pub fn limit(&self) -> Option<LimitName> {
         self.limit.map(|edit| edit.name)
@@ -242,6 +266,8 @@ impl Span {
 enum ModelEdit {
     /// The value of `model`.
     Value,
+    /// The same, as it is and not in JSON.
+    Text,
     /// A member before others.
     First,
     /// The only member.
@@ -250,9 +276,12 @@ enum ModelEdit {
 
 impl ModelEdit {
     fn text(self, name: &str) -> Option<String> {
+        if self == Self::Text {
+            return Some(name.to_owned());
+        }
         let name = serde_json::to_string(name).ok()?;
         Some(match self {
-            Self::Value => name,
+            Self::Value | Self::Text => name,
             Self::First => format!("\"model\":{name},"),
             Self::Only => format!("\"model\":{name}"),
         })

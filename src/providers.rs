@@ -3,3 +3,5 @@ pub mod anthropic;
 pub mod bedrock;
 pub mod cohere;
 pub mod compatible;
+pub mod gemini;
+pub mod vertex;

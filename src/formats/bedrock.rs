@@ -60,15 +60,21 @@
 //! | `guardrail_intervened`, `content_filtered` | filtered |
 //! | `malformed_model_output`, `malformed_tool_use` and any other | other |
 //!
+//! Embeddings go by `InvokeModel`, in the words of Amazon Titan or Cohere.
+//!
 //! A stream comes as [`crate::eventstream`]. An exception in it is an error for the client, whenever it comes.
 
 mod answer;
 mod content;
+pub(super) mod embeddings;
 mod model;
 mod request;
 mod stream;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::endpoint::Endpoint;
+use crate::formats::Call;
 
 pub(super) use self::answer::read;
 pub(super) use self::request::write;
@@ -78,12 +84,16 @@ pub(super) use self::stream::StreamReader;
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Below the base path. Nothing in a name ends the segment; a name of dots alone would be one of its own kind.
-pub(super) fn path(model: &str, stream: bool) -> Option<String> {
-    if matches!(model, "" | "." | "..") {
+pub(super) fn path(call: &Call<'_>) -> Option<String> {
+    if matches!(call.model, "" | "." | "..") {
         return None;
     }
-    let operation = if stream { "converse-stream" } else { "converse" };
-    let model = utf8_percent_encode(model, SEGMENT);
+    let operation = match (call.endpoint, call.stream) {
+        (Endpoint::Embeddings, _) => "invoke",
+        (_, true) => "converse-stream",
+        (_, false) => "converse",
+    };
+    let model = utf8_percent_encode(call.model, SEGMENT);
     Some(format!("/{model}/{operation}"))
 }
 

@@ -58,12 +58,20 @@
 //! | any other | other |
 
 mod answer;
+pub(super) mod embeddings;
 mod request;
 mod stream;
+
+use crate::endpoint::Endpoint;
 
 pub(super) use self::answer::read;
 pub(super) use self::request::write;
 pub(super) use self::stream::StreamReader;
+
+/// Below the base path.
+pub(super) const fn path(endpoint: Endpoint) -> &'static str {
+    if matches!(endpoint, Endpoint::Embeddings) { "/embed" } else { "/chat" }
+}
 
 /// Whose thinking it is, as [`Block::ANTHROPIC`](crate::conversation::Block::ANTHROPIC).
 const THINKING: &str = "cohere-thinking-v2";

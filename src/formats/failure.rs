@@ -34,6 +34,18 @@ const WORDS: &[(&str, FailureKind)] = &[
     ("modelTimeoutException", FailureKind::Timeout),
     ("internalServerException", FailureKind::Server),
     ("modelStreamErrorException", FailureKind::Server),
+    // Google: <https://ai.google.dev/gemini-api/docs/troubleshooting>.
+    ("API_KEY_INVALID", FailureKind::Authentication),
+    ("UNAUTHENTICATED", FailureKind::Authentication),
+    ("PERMISSION_DENIED", FailureKind::Permission),
+    ("NOT_FOUND", FailureKind::NotFound),
+    ("RESOURCE_EXHAUSTED", FailureKind::RateLimit),
+    ("UNAVAILABLE", FailureKind::Overloaded),
+    ("DEADLINE_EXCEEDED", FailureKind::Timeout),
+    ("INTERNAL", FailureKind::Server),
+    ("INVALID_ARGUMENT", FailureKind::InvalidRequest),
+    ("FAILED_PRECONDITION", FailureKind::InvalidRequest),
+    ("OUT_OF_RANGE", FailureKind::InvalidRequest),
 ];
 
 /// `error` is a body, the data of an event or the `error` object of either; a text of Keyward's own stands for

@@ -2,7 +2,7 @@
 
 use core::fmt::Debug;
 
-use super::{Format, anthropic, bedrock, cohere, openai};
+use super::{Format, anthropic, bedrock, cohere, gemini, openai};
 use crate::conversation::Event;
 use crate::endpoint::Dialect;
 use crate::eventstream;
@@ -41,9 +41,12 @@ pub(super) trait StreamWriter: Debug {
 
 pub(super) fn reader(format: Format) -> Box<dyn StreamReader> {
     match format {
-        Format::OpenAi | Format::Anthropic => Box::new(anthropic::StreamReader::default()),
         Format::Bedrock => Box::new(bedrock::StreamReader::default()),
         Format::Cohere => Box::new(cohere::StreamReader::default()),
+        Format::OpenAi | Format::Anthropic | Format::VertexAnthropic => {
+            Box::new(anthropic::StreamReader::default())
+        }
+        Format::Gemini | Format::Vertex => Box::new(gemini::StreamReader::default()),
     }
 }
 
@@ -67,8 +70,13 @@ pub(super) enum Framing {
 impl Framing {
     pub(super) fn of(format: Format) -> Self {
         match format {
-            Format::OpenAi | Format::Anthropic | Format::Cohere => Self::Events(Framer::new()),
             Format::Bedrock => Self::Messages(eventstream::Framer::default()),
+            Format::OpenAi
+            | Format::Anthropic
+            | Format::Gemini
+            | Format::Vertex
+            | Format::VertexAnthropic
+            | Format::Cohere => Self::Events(Framer::new()),
         }
     }
 
@@ -106,6 +114,8 @@ impl Framing {
 
 impl<'a> From<&'a sse::Event<'_>> for Frame<'a> {
     fn from(event: &'a sse::Event<'_>) -> Self {
-        Self { name: event.name, data: &event.data }
+        // Google can end a stream with an error that is JSON alone: a line without a field's name.
+        let is_bare = event.data.is_empty() && event.raw.trim_ascii_start().starts_with(b"{");
+        Self { name: event.name, data: if is_bare { event.raw } else { &event.data } }
     }
 }

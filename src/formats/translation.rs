@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use super::stream::{Frame, Framing, StreamReader, StreamWriter};
 use super::{
-    Echo, Format, anthropic, bedrock, cohere, failure, openai, stream, truncated, write_error,
+    Echo, Format, anthropic, bedrock, cohere, embeddings, failure, gemini, openai, stream,
+    truncated, write_error,
 };
 use crate::conversation::{Answer, Event, Failure, FailureKind, Opened};
 use crate::endpoint::{Dialect, Endpoint};
@@ -177,15 +178,15 @@ impl Translation {
     }
 
     fn document(&mut self, body: &[u8], out: &mut Vec<u8>) {
-        let answer = if body.len() > MAX_ANSWER { None } else { read(self.setup.format, body) };
-        if let Some(mut answer) = answer {
-            let name = self.setup.name();
-            answer.id = or(answer.id, &name.id);
-            answer.model = or(answer.model, &name.model);
-            self.seen.usage = answer.usage;
+        let (written, usage) = match body.len() {
+            ..=MAX_ANSWER => answer(&self.setup, body).unzip(),
+            _ => (None, None),
+        };
+        if let Some(written) = written {
+            self.seen.usage = usage.flatten();
             self.seen.opening = Some(Class::Content);
             self.seen.complete = true;
-            *out = write(&self.setup, &answer);
+            *out = written;
             return;
         }
         // An error in the clothes of an answer, or nothing that makes sense.
@@ -199,12 +200,31 @@ impl Translation {
     }
 }
 
-/// A whole answer; `None`: it is none.
+/// A whole answer in the client's words, and its usage; `None`: it is none.
+fn answer(setup: &Setup, body: &[u8]) -> Option<(Vec<u8>, Option<Usage>)> {
+    if setup.endpoint == Endpoint::Embeddings {
+        let answer = match setup.format {
+            Format::Gemini | Format::Vertex => gemini::embeddings::read(body)?,
+            Format::Bedrock => bedrock::embeddings::read(body)?,
+            Format::Cohere => cohere::embeddings::read(body)?,
+            Format::OpenAi | Format::Anthropic | Format::VertexAnthropic => return None,
+        };
+        let Echo { model, base64, .. } = &setup.echo;
+        return Some((embeddings::write(&answer, model, *base64)?, answer.usage));
+    }
+    let mut answer = read(setup.format, body)?;
+    let name = setup.name();
+    answer.id = or(answer.id, &name.id);
+    answer.model = or(answer.model, &name.model);
+    Some((write(setup, &answer), answer.usage))
+}
+
 fn read(format: Format, body: &[u8]) -> Option<Answer<'_>> {
     match format {
-        Format::OpenAi | Format::Anthropic => anthropic::read(body),
         Format::Bedrock => bedrock::read(body),
         Format::Cohere => cohere::read(body),
+        Format::OpenAi | Format::Anthropic | Format::VertexAnthropic => anthropic::read(body),
+        Format::Gemini | Format::Vertex => gemini::read(body),
     }
 }
 

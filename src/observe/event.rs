@@ -81,6 +81,12 @@ fn lifecycle(kind: &str) -> Option<Class> {
         "message_start" | "ping" => Some(Class::Preamble),
         "message_stop" => Some(Class::End),
         "response.completed" | "response.incomplete" | "response.cancelled" => Some(Class::End),
+        // Audio and images; the last is Mistral's.
+        "speech.audio.done"
+        | "transcript.text.done"
+        | "image_generation.completed"
+        | "image_edit.completed"
+        | "transcription.done" => Some(Class::End),
         "response.failed" | "error" => Some(Class::Error),
         _ => None,
     }
@@ -102,6 +108,9 @@ fn is_telling(data: &[u8]) -> bool {
             Some(b'r') => text.starts_with(b"response.") && names_lifecycle(text),
             Some(b'm') => text.starts_with(b"message_st") && names_lifecycle(text),
             Some(b'p') => text.starts_with(b"ping\""),
+            Some(b't') => text.starts_with(b"trans") && names_lifecycle(text),
+            Some(b's') => text.starts_with(b"speech.") && names_lifecycle(text),
+            Some(b'i') => text.starts_with(b"image_") && names_lifecycle(text),
             _ => false,
         }
     })
@@ -302,6 +311,26 @@ mod tests {
             r#"{"type":"response.output_text.delta","delta":"a"}"#,
         ] {
             assert!(!is_telling(delta.as_bytes()), "{delta}");
+        }
+    }
+
+    #[test]
+    fn events_of_audio_and_images() {
+        use Class::{Content, End};
+        for (data, class, prompt) in [
+            (r#"{"type":"speech.audio.delta","audio":"UklGRg=="}"#, Content, None),
+            (r#"{"type":"speech.audio.done","usage":{"input_tokens":7}}"#, End, Some(7)),
+            (r#"{"type":"transcript.text.delta","delta":"transcript.text.done"}"#, Content, None),
+            (r#"{"type":"transcript.text.done","text":"a"}"#, End, None),
+            (r#"{"type":"transcription.done","usage":{"prompt_tokens":7}}"#, End, Some(7)),
+            (r#"{"type":"image_generation.partial_image","b64_json":"iVBOR"}"#, Content, None),
+            (r#"{"type":"image_generation.completed","usage":{"input_tokens":7}}"#, End, Some(7)),
+            (r#"{"type":"image_edit.completed"}"#, End, None),
+        ] {
+            let event = event("", data);
+            let found = classify(&event);
+            assert_eq!((found.class, found.ended), (class, class == End), "{data}");
+            assert_eq!(found.usage.map(|usage| usage.prompt), prompt, "{data}");
         }
     }
 

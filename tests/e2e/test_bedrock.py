@@ -9,7 +9,7 @@ import botocore.awsrequest
 import botocore.credentials
 import openai
 import pytest
-from harness import bedrock, replies
+from harness import bedrock, config, replies
 from harness.upstream import Fault, Gate, Reply
 
 BEDROCK = {"bedrock": {"kind": "bedrock", "host": "bedrock-runtime.us-east-1.amazonaws.com"}}
@@ -267,15 +267,8 @@ def test_a_stream_that_begins_on_openais_429_ends_on_bedrock(sdk, gateway):
     assert gateway.attempts == ["openai/a", "bedrock/b", "bedrock/c"]
 
 
-SIGNER = {
-    "name": "envoy.filters.http.aws_request_signing",
-    "typed_config": {
-        "@type": "type.googleapis.com/envoy.extensions.filters.http.aws_request_signing.v3.AwsRequestSigning",
-        "service_name": "bedrock",
-        "region": "us-east-1",
-    },
-}
 AWS = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "of-the-role", "AWS_SESSION_TOKEN": "of-the-session"}
+AWS |= {"AWS_EC2_METADATA_DISABLED": "true"}
 
 
 def verified(seen) -> Reply:
@@ -294,33 +287,82 @@ def verified(seen) -> Reply:
     return bedrock.answer(seen)
 
 
-def signed_by_envoy(bootstrap):
-    clusters = {cluster["name"]: cluster for cluster in bootstrap["static_resources"]["clusters"]}
-    routers = json.loads(json.dumps(bootstrap))
-    del clusters, routers
-
-
-def test_requests_are_signed_by_envoy(start, monkeypatch):
-    def change(bootstrap):
-        for filters in upstream_filters(bootstrap):
-            filters.insert(len(filters) - 1, SIGNER)
-
+def test_requests_are_signed_by_envoy(start):
     models = [{"name": "fast", "targets": [TARGET, {"provider": "openai", "model": "gpt-4o-mini"}]}]
-    role = {"id": "role", "secret": "none"}
     gateway = start(
-        {"bedrock": [role], "openai": ["a"]}, models=models, provider_fields=BEDROCK, change=change, environment=AWS
+        {"bedrock": [{"id": "role", "secret": "none"}], "openai": ["a"]},
+        models=models,
+        provider_fields=BEDROCK,
+        variables=AWS,
+        change=lambda bootstrap: config.sign(bootstrap, "bedrock"),
     )
-    gateway["bedrock"].keyless = verified
+    gateway["bedrock"].anyone = verified
     answer = gateway.chat()
     assert answer.json["choices"][0]["message"]["content"] == replies.TEXT, answer.body
-    streamed = gateway.chat(stream=True)
-    assert streamed.events[-1] == "[DONE]"
-    (seen, _) = gateway.requests
-    assert "Credential=AKIDEXAMPLE/" in seen.header("authorization")
-    assert urllib.parse.unquote(seen.path) == f"/model/{bedrock.MODEL}/converse"
-    # The next provider sees nothing of it.
-    gateway["bedrock"].keyless = lambda _: bedrock.error(429, "ThrottlingException")
+    assert gateway.chat(stream=True).events[-1] == "[DONE]"
+    for seen in gateway.requests:
+        assert "Credential=AKIDEXAMPLE/" in seen.header("authorization")
+        assert urllib.parse.unquote(seen.path).startswith(f"/model/{bedrock.MODEL}/converse")
+    # What signed it stays there.
+    gateway["bedrock"].anyone = lambda _: bedrock.error(429, "ThrottlingException")
     assert gateway.chat().status == 200
     last = gateway.requests[-1]
     assert last.header("authorization") == f"Bearer {gateway.secrets['openai/a']}"
     assert [name for name, _ in last.headers if name.startswith("x-amz-")] == []
+    assert gateway.key("bedrock/role")["state"] != "ready"
+
+
+def test_a_credential_that_was_refused_is_tried_again_soon(start):
+    """Who signs may have another by then; a key of the configuration would rest for a day."""
+    gateway = start(
+        {"bedrock": [{"id": "role", "secret": "none"}]},
+        models=MODELS[:1],
+        provider_fields=BEDROCK,
+        variables=AWS,
+        change=lambda bootstrap: config.sign(bootstrap, "bedrock"),
+    )
+    gateway["bedrock"].anyone = lambda _: bedrock.error(403, "ExpiredTokenException", "The security token is expired")
+    answer = gateway.chat(model="claude")
+    assert answer.status == 429
+    assert int(answer.headers["retry-after"]) <= 60
+
+
+@pytest.mark.parametrize("form", ["float", "base64"])
+def test_embeddings(start, form):
+    models = [
+        {"name": "titan", "targets": [{"provider": "bedrock", "model": "amazon.titan-embed-text-v2:0"}]},
+        {"name": "embed", "targets": [{"provider": "bedrock", "model": "cohere.embed-v4:0"}]},
+    ]
+    gateway = start({"bedrock": ["b"]}, models=models, provider_fields=BEDROCK)
+    gateway.on("bedrock/b", replies.document({"embedding": [0.5, -1], "inputTextTokenCount": 3}))
+    gateway.on("bedrock/b", replies.document({"embeddings": {"float": [[0.5], [-1]]}, "id": "1"}))
+    with openai.OpenAI(base_url=f"http://127.0.0.1:{gateway.port}/v1", api_key="x", max_retries=0) as sdk:
+        answer = sdk.embeddings.create(model="titan", input="hello", encoding_format=form)
+        assert answer.usage.prompt_tokens == 3
+        if form == "float":
+            assert answer.data[0].embedding == [0.5, -1]
+        answer = sdk.embeddings.create(model="embed", input=["a", "b"])
+        assert [item.embedding for item in answer.data] == [[0.5], [-1]]
+        with pytest.raises(openai.BadRequestError) as refused:
+            sdk.embeddings.create(model="titan", input=["a", "b"])
+        assert refused.value.param == "input"
+    assert [seen.path for seen in gateway.requests] == [
+        "/model/amazon.titan-embed-text-v2%3A0/invoke",
+        "/model/cohere.embed-v4%3A0/invoke",
+    ]
+
+
+@pytest.mark.parametrize("version", ["1.36.3", "1.38.2"])
+def test_older_envoys(start, version):
+    gateway = start(
+        {"openai": ["a"], "bedrock": [{"id": "role", "secret": "none"}]},
+        models=MODELS,
+        provider_fields=BEDROCK,
+        variables=AWS,
+        change=lambda bootstrap: config.sign(bootstrap, "bedrock"),
+        version=version,
+    )
+    gateway["bedrock"].anyone = verified
+    gateway.on("openai/a", replies.rate_limited(30))
+    assert gateway.chat().json["model"] == bedrock.MODEL
+    assert gateway.chat(stream=True).events[-1] == "[DONE]"

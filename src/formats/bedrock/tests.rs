@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 
 use crate::conversation::Unsupported;
 use crate::endpoint::Endpoint;
-use crate::formats::request;
+use crate::formats::{Call, Way, request};
 use crate::provider;
 
 const MODEL: &str = "us.anthropic.claude-sonnet-4-5-20250929-v1:0";
@@ -302,10 +302,14 @@ fn a_model_is_one_segment_of_the_path() {
         ),
         ("a/../b?c#d%2F", false, "/a%2F..%2Fb%3Fc%23d%252F/converse"),
     ] {
-        assert_eq!(super::path(model, stream), Some(expected.to_owned()));
-    }
-    for dots in ["", ".", ".."] {
-        assert_eq!(super::path(dots, false), None);
+        let call =
+            Call { endpoint: Endpoint::ChatCompletions, way: Way::Translated, model, stream };
+        assert_eq!(super::path(&call), Some(expected.to_owned()));
+        for dots in ["", ".", ".."] {
+            assert_eq!(super::path(&Call { model: dots, ..call }), None);
+        }
+        let embeds = super::path(&Call { endpoint: Endpoint::Embeddings, ..call }).unwrap();
+        assert!(embeds.ends_with("/invoke"), "{embeds}");
     }
 }
 
@@ -362,4 +366,46 @@ fn the_documented_tables_are_complete() {
             assert!(documentation.contains(&format!("//! | {block} |")), "{block}");
         }
     }
+}
+
+#[test]
+fn embeddings_are_in_the_words_of_the_family() {
+    let kind = provider::find("bedrock").unwrap();
+    let embed = |model: &str, members: &str| {
+        let body = format!("{{\"model\":\"e\",{members}}}");
+        let written = request(kind, Endpoint::Embeddings, body.as_bytes(), model);
+        written.map(|written| String::from_utf8(written.body).unwrap())
+    };
+    const TITAN: &str = "amazon.titan-embed-text-v2:0";
+    for (model, members, expected) in [
+        (TITAN, r#""input":"é""#, r#"{"inputText":"é"}"#),
+        (TITAN, r#""input":["é"],"dimensions":256"#, r#"{"inputText":"é","dimensions":256}"#),
+        (
+            "cohere.embed-v4:0",
+            r#""input":["a","b"],"dimensions":256"#,
+            r#"{"texts":["a","b"],"input_type":"search_document","embedding_types":["float"],"output_dimension":256,"truncate":"NONE"}"#,
+        ),
+    ] {
+        assert_eq!(embed(model, members).unwrap(), expected);
+    }
+    for (model, members, param) in
+        [(TITAN, r#""input":["a","b"]"#, "input"), (MODEL, r#""input":"a""#, "model")]
+    {
+        assert_eq!(embed(model, members).unwrap_err().param, param);
+    }
+    let read = |body: &str| {
+        super::embeddings::read(body.as_bytes()).map(|answer| {
+            let vectors: Vec<String> = answer.vectors.iter().map(|v| v.get().to_owned()).collect();
+            (vectors, answer.usage.map(|usage| usage.prompt))
+        })
+    };
+    assert_eq!(
+        read(r#"{"embedding":[0.1,2e-3],"inputTextTokenCount":3}"#),
+        Some((vec!["[0.1,2e-3]".to_owned()], Some(3)))
+    );
+    assert_eq!(
+        read(r#"{"id":"1","embeddings":{"float":[[1],[2]]},"response_type":"embeddings_by_type"}"#),
+        Some((vec!["[1]".to_owned(), "[2]".to_owned()], None))
+    );
+    assert_eq!(read(r#"{"message":"no"}"#), None);
 }

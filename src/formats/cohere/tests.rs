@@ -163,3 +163,18 @@ fn what_cohere_cannot_read_is_refused_by_name() {
         assert_eq!(refused.param, "messages[0].content[0][0]");
     }
 }
+
+#[test]
+fn embeddings() {
+    let kind = provider::find("cohere").unwrap();
+    let body = br#"{"model":"e","input":"a","encoding_format":"base64"}"#;
+    let written = request(kind, Endpoint::Embeddings, body, "embed-v4.0").unwrap();
+    assert_eq!(
+        String::from_utf8(written.body).unwrap(),
+        r#"{"model":"embed-v4.0","texts":["a"],"input_type":"search_document","embedding_types":["float"],"truncate":"NONE"}"#
+    );
+    let answer =
+        br#"{"id":"1","embeddings":{"float":[[1, 2]]},"meta":{"billed_units":{"input_tokens":4}}}"#;
+    let answer = super::embeddings::read(answer).unwrap();
+    assert_eq!((answer.vectors[0].get(), answer.usage.unwrap().prompt), ("[1, 2]", 4));
+}
