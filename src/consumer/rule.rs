@@ -194,7 +194,7 @@ pub fn allowed<'r>(
 }
 
 /// The names of operations in rules.
-pub const OPERATIONS: [(&str, Operation); 14] = [
+pub const OPERATIONS: [(&str, Operation); 15] = [
     ("chat", Operation::Api(Endpoint::ChatCompletions)),
     ("completions", Operation::Api(Endpoint::Completions)),
     ("embeddings", Operation::Api(Endpoint::Embeddings)),
@@ -208,6 +208,7 @@ pub const OPERATIONS: [(&str, Operation); 14] = [
     ("image_variations", Operation::Api(Endpoint::ImageVariations)),
     ("messages", Operation::Api(Endpoint::Messages)),
     ("rerank", Operation::Api(Endpoint::Rerank)),
+    ("generate_content", Operation::Api(Endpoint::GenerateContent)),
     ("models", Operation::Models),
 ];
 

@@ -46,12 +46,12 @@ struct Name {
 
 impl Setup {
     fn name(&self) -> Name {
-        let prefix = match self.endpoint.dialect() {
-            Dialect::OpenAi => "chatcmpl-",
-            Dialect::Anthropic => "msg_",
-            Dialect::Responses => "resp_",
+        let id = match self.endpoint.dialect() {
+            Dialect::OpenAi => format!("chatcmpl-{:016x}", self.nonce),
+            // Their writers make one where there is none.
+            Dialect::Anthropic | Dialect::Responses | Dialect::Gemini => String::new(),
         };
-        Name { id: format!("{prefix}{:016x}", self.nonce), model: self.model.clone() }
+        Name { id, model: self.model.clone() }
     }
 }
 
@@ -223,14 +223,16 @@ fn read(format: Format, body: &[u8]) -> Option<Answer<'_>> {
     match format {
         Format::Bedrock => bedrock::read(body),
         Format::Cohere => cohere::read(body),
-        Format::OpenAi | Format::Anthropic | Format::VertexAnthropic => anthropic::read(body),
+        Format::OpenAi => openai::read_answer(body),
+        Format::Anthropic | Format::VertexAnthropic => anthropic::read(body),
         Format::Gemini | Format::Vertex => gemini::read(body),
     }
 }
 
 fn write(setup: &Setup, answer: &Answer<'_>) -> Vec<u8> {
     match setup.endpoint.dialect() {
-        Dialect::OpenAi | Dialect::Anthropic | Dialect::Responses => {
+        Dialect::Anthropic => anthropic::write_answer(answer, setup.nonce),
+        Dialect::OpenAi | Dialect::Responses | Dialect::Gemini => {
             openai::write(answer, setup.created)
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::endpoint::Endpoints;
 use crate::formats::Format;
-use crate::provider::{AnswerLimit, Credential, Kind};
+use crate::provider::{AnswerLimit, Credential, Kind, Thoughts};
 use crate::signal::Verdict::{
     ClientFault, KeyRejected, OutOfQuota, Overloaded, RateLimited, ServerError,
 };
@@ -24,6 +24,8 @@ static BEDROCK: Kind = Kind {
     credential: Credential::Bearer,
     endpoints: Endpoints::NONE,
     answer_limit: AnswerLimit::Either,
+    // Its own format has a place for it.
+    thoughts: Thoughts::None,
     // Streams report usage unasked.
     stream_options: false,
     model_scoped_limits: true,

@@ -2,7 +2,7 @@
 
 use crate::endpoint::{Endpoint, Endpoints};
 use crate::formats::Format;
-use crate::provider::{AnswerLimit, Credential, Kind};
+use crate::provider::{AnswerLimit, Credential, Kind, Thoughts};
 use crate::signal::Verdict::KeyRejected;
 
 pub static KINDS: &[&Kind] = &[&COHERE];
@@ -18,6 +18,8 @@ static COHERE: Kind = Kind {
     credential: Credential::Bearer,
     endpoints: Endpoints::of(&[Endpoint::Rerank]),
     answer_limit: AnswerLimit::Either,
+    // Its own format has a place for it.
+    thoughts: Thoughts::None,
     // Streams report usage unasked.
     stream_options: false,
     model_scoped_limits: false,

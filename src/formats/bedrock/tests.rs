@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 
 use crate::conversation::Unsupported;
 use crate::endpoint::Endpoint;
-use crate::formats::{Call, Way, request};
+use crate::formats::{Call, Upstream, Way, Written, request};
 use crate::provider;
 
 const MODEL: &str = "us.anthropic.claude-sonnet-4-5-20250929-v1:0";
@@ -11,12 +11,16 @@ const LLAMA: &str = "meta.llama3-3-70b-instruct-v1:0";
 const TOOLS: &str = r#"[{"type":"function","function":{"name":"f","description":"d","parameters":{"type":"object","z":1,"a":1e2}}}]"#;
 const TOOL: &str = r#"{"toolSpec":{"name":"f","description":"d","inputSchema":{"json":{"type":"object","z":1,"a":1e2}}}}"#;
 
+fn ask(endpoint: Endpoint, body: &[u8], model: &str) -> Result<Written, Unsupported> {
+    let kind = provider::find("bedrock").unwrap();
+    request(&Upstream { kind, model, include_usage: false }, endpoint, body)
+}
+
 fn written(members: &str, model: &str) -> Result<String, Unsupported> {
     let messages = r#""messages":[{"role":"user","content":"hi"}]"#;
     let messages = if members.contains("\"messages\"") { "\"store\":false" } else { messages };
     let body = format!(r#"{{"model":"fast",{messages}{members}}}"#);
-    let kind = provider::find("bedrock").unwrap();
-    let written = request(kind, Endpoint::ChatCompletions, body.as_bytes(), model)?;
+    let written = ask(Endpoint::ChatCompletions, body.as_bytes(), model)?;
     Ok(String::from_utf8(written.body).unwrap())
 }
 
@@ -370,10 +374,9 @@ fn the_documented_tables_are_complete() {
 
 #[test]
 fn embeddings_are_in_the_words_of_the_family() {
-    let kind = provider::find("bedrock").unwrap();
     let embed = |model: &str, members: &str| {
         let body = format!("{{\"model\":\"e\",{members}}}");
-        let written = request(kind, Endpoint::Embeddings, body.as_bytes(), model);
+        let written = ask(Endpoint::Embeddings, body.as_bytes(), model);
         written.map(|written| String::from_utf8(written.body).unwrap())
     };
     const TITAN: &str = "amazon.titan-embed-text-v2:0";

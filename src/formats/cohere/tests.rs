@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 
 use crate::conversation::Unsupported;
 use crate::endpoint::Endpoint;
-use crate::formats::request;
+use crate::formats::{Upstream, Written, request};
 use crate::provider;
 
 const COMMAND: &str = "command-a-03-2025";
@@ -12,6 +12,11 @@ const F: &str =
     r#"{"type":"function","function":{"name":"f","parameters":{"type":"object","z":1e2}}}"#;
 const G: &str = r#"{"type":"function","function":{"name":"g","parameters":{"type":"object"}}}"#;
 
+fn ask(endpoint: Endpoint, body: &[u8], model: &str) -> Result<Written, Unsupported> {
+    let kind = provider::find("cohere").unwrap();
+    request(&Upstream { kind, model, include_usage: false }, endpoint, body)
+}
+
 fn written(members: &str, model: &str) -> Result<String, Unsupported> {
     let body =
         format!(r#"{{"model":"fast","messages":[{{"role":"user","content":"hi"}}]{members}}}"#);
@@ -19,8 +24,7 @@ fn written(members: &str, model: &str) -> Result<String, Unsupported> {
 }
 
 fn raw(body: &str, model: &str) -> Result<String, Unsupported> {
-    let kind = provider::find("cohere").unwrap();
-    let written = request(kind, Endpoint::ChatCompletions, body.as_bytes(), model)?;
+    let written = ask(Endpoint::ChatCompletions, body.as_bytes(), model)?;
     Ok(String::from_utf8(written.body).unwrap())
 }
 
@@ -166,9 +170,8 @@ fn what_cohere_cannot_read_is_refused_by_name() {
 
 #[test]
 fn embeddings() {
-    let kind = provider::find("cohere").unwrap();
     let body = br#"{"model":"e","input":"a","encoding_format":"base64"}"#;
-    let written = request(kind, Endpoint::Embeddings, body, "embed-v4.0").unwrap();
+    let written = ask(Endpoint::Embeddings, body, "embed-v4.0").unwrap();
     assert_eq!(
         String::from_utf8(written.body).unwrap(),
         r#"{"model":"embed-v4.0","texts":["a"],"input_type":"search_document","embedding_types":["float"],"truncate":"NONE"}"#
