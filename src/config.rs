@@ -67,6 +67,8 @@ pub struct Config {
     pub mode: Mode,
     /// Adds `x-keyward-provider`, `-model`, `-key` and `-attempts` to answers; default: no.
     pub response_headers: bool,
+    /// Writes what a request used as filter state, for Envoy's `ratelimit` filter and access logs; default: no.
+    pub filter_state: bool,
     pub sticky: Option<Sticky>,
     /// Largest request body; default: 32 MiB.
     pub max_body: Bytes,
@@ -225,6 +227,7 @@ impl Config {
             failover: top.field("failover").unwrap_or_default(),
             mode: top.field("mode").unwrap_or_default(),
             response_headers: top.field("response_headers").unwrap_or_default(),
+            filter_state: top.field("filter_state").unwrap_or_default(),
             sticky: top.field("sticky"),
             max_body: top.field("max_body").unwrap_or_default(),
             errors: top.finish(),

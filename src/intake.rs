@@ -18,9 +18,6 @@ use crate::runtime::{KeyDigest, Model, Runtime};
 use crate::time::UnixTime;
 use crate::{members, status, tally};
 
-/// Filter state with the name of the consumer, for access logs and filters that follow.
-const CONSUMER: &str = "keyward.consumer";
-
 /// Envoy's own request headers that steer the router. Envoy ignores them from outside only if it knows
 /// where outside is; Keyward sets them itself.
 const ROUTER: [&str; 10] = [
@@ -170,7 +167,6 @@ pub fn count_request(cx: &mut Cx<'_>, plan: &Plan) {
         let team_name = team.map_or("", |team| team.name.as_str());
         // Not together with the model: labels multiply, and there may be many consumers.
         cx.count("consumer_requests", &[("consumer", &consumer.name), ("team", team_name)]);
-        cx.effects.push(Effect::SetFilterState(CONSUMER, consumer.name.clone().into_bytes()));
         slots.push(consumer.usage_slot());
         slots.extend(team.map(Team::usage_slot));
     }

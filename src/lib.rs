@@ -71,6 +71,7 @@ pub mod conversation;
 pub mod effect;
 pub mod endpoint;
 pub(crate) mod error_body;
+pub mod filter_state;
 pub mod formats;
 pub mod gateway;
 pub mod headers;

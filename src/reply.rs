@@ -39,7 +39,7 @@ pub struct Refusal {
 }
 
 /// Longest `Retry-After` that every official SDK waits for.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+pub const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// What is told where nothing is known: the default rest of a rate-limited key.
 const UNKNOWN_WAIT: Duration = Duration::from_secs(30);

@@ -40,6 +40,8 @@ pub struct Runtime {
     pub mode: Mode,
     /// Adds `x-keyward-provider`, `-model`, `-key` and `-attempts` to answers.
     pub response_headers: bool,
+    /// Tells Envoy's other filters what a request used.
+    pub filter_state: bool,
     /// The session header that keeps a session on one key, in lower case.
     pub sticky: Option<String>,
     /// Largest request body in bytes; a larger one is refused with 413 before it is read.

@@ -11,6 +11,7 @@
 
 use crate::consumer::identify::Caller;
 use crate::effect::{Cx, Effect, Flow};
+use crate::filter_state;
 use crate::gateway::{ANSWERED_HEADER, CLUSTER_HEADER};
 use crate::headers::Headers;
 use crate::intake::{self, Pending};
@@ -232,6 +233,7 @@ impl Standalone {
             let refusal = routing::refusal(cx, &plan, &shortage);
             return self.answer(cx, refusal.openai());
         }
+        filter_state::planned(cx, &plan, true);
         plan.attempts = 1;
         if let Some(target) = plan.resolve(cx.runtime) {
             let cluster = target.provider.cluster.clone();
@@ -310,6 +312,7 @@ impl Standalone {
             }
         };
         intake::count_request(cx, &plan);
+        filter_state::planned(cx, &plan, true);
         plan.attempts = 1;
         plan.claim = Some(ahead.claim);
         if let Some(key) = cx.runtime.keys.get(ahead.claim.key) {

@@ -5,6 +5,7 @@
 
 use crate::answer::{Answer, MAX_ERROR, Shown, Step};
 use crate::effect::{Cx, Effect};
+use crate::filter_state;
 use crate::formats::Format;
 use crate::gateway::ANSWERED_HEADER;
 use crate::headers::Headers;
@@ -438,6 +439,7 @@ impl Trip {
         let news = self.meter.report(usage);
         if news != Usage::default() {
             self.with_sent(cx.runtime, |sent| settle::used(cx, sent, &news));
+            filter_state::used(cx, &self.meter.total());
         }
     }
 

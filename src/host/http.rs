@@ -11,7 +11,7 @@ use super::root::Plugin;
 use crate::attempt::{self, Attempt};
 use crate::consumer::identify::Caller;
 use crate::effect::{Cx, Effect, Flow};
-use crate::gateway::Gateway;
+use crate::gateway::{self, Gateway, Local};
 use crate::headers::Headers;
 use crate::plan::FILTER_STATE;
 use crate::runtime::Runtime;
@@ -123,9 +123,9 @@ impl Context for Http {
             Exchange::Attempt(attempt) => attempt.on_done(&mut cx, gone),
             Exchange::Standalone(standalone) => standalone.on_done(&mut cx, gone),
         }
-        // The messages are gone: only counts and logs are left to carry out.
+        // The messages are gone: what is about them cannot be carried out any more.
         for effect in cx.effects {
-            if matches!(effect, Effect::Count(..) | Effect::Log(..)) {
+            if matches!(effect, Effect::Count(..) | Effect::Log(..) | Effect::SetFilterState(..)) {
                 self.apply(&plugin, Message::Response, 0, effect);
             }
         }
@@ -188,7 +188,10 @@ impl HttpContext for Http {
     fn on_http_response_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
         let headers = abi::headers(Message::Response);
         self.run(Message::Response, 0, |exchange, cx| match exchange {
-            Exchange::Gateway(gateway) => gateway.on_response_headers(cx, &headers),
+            Exchange::Gateway(gateway) => {
+                let local = if gateway::is_answered(&headers) { Local::default() } else { local() };
+                gateway.on_response_headers(cx, &headers, local)
+            }
             Exchange::Attempt(attempt) => attempt.on_response_headers(cx, &headers, end_of_stream),
             Exchange::Standalone(standalone) => {
                 standalone.on_response_headers(cx, &headers, end_of_stream)
@@ -228,6 +231,16 @@ fn caller(runtime: &Runtime) -> Caller {
         route: if asks.route { text(&["xds", "route_name"]) } else { None },
         route_metadata: abi::property(&["xds", "route_metadata"]).unwrap_or_default(),
         properties: properties.collect(),
+    }
+}
+
+/// Of an answer that no attempt stage has let through.
+fn local() -> Local {
+    let attempts = abi::property(&["upstream", "request_attempt_count"]);
+    let details = abi::property(&["response", "code_details"]);
+    Local {
+        unsent: attempts.is_some_and(|count| count.iter().all(|byte| *byte == 0)),
+        undecided: details.is_some_and(|details| details == b"rate_limiter_error"),
     }
 }
 

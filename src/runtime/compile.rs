@@ -76,6 +76,7 @@ impl Runtime {
             failover: config.failover,
             mode: config.mode,
             response_headers: config.response_headers,
+            filter_state: config.filter_state,
             sticky: config.sticky.map(|sticky| sticky.header.0),
             max_body: config.max_body.0,
             warnings: compiler.warnings,
