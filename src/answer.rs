@@ -2,10 +2,9 @@
 
 use crate::effect::{Cx, Effect};
 use crate::endpoint::Endpoint;
-use crate::formats::{Format, Translation};
+use crate::formats::{self, Setup, Translation};
 use crate::headers::Headers;
 use crate::observe::{Class, JsonObserver, Outcome, Output, StreamObserver};
-use crate::sse::write_event;
 use crate::time::UnixTime;
 use crate::usage::Usage;
 
@@ -38,12 +37,12 @@ enum Kind {
 }
 
 /// What the client is to see of an answer.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Shown {
     /// Not the usage chunk of a stream.
     pub hide_usage: bool,
-    /// The provider's format, where it is not the client's, and whether the client asked for the usage chunk.
-    pub translation: Option<(Format, bool)>,
+    /// Where the provider's words are not the client's.
+    pub translation: Option<Setup>,
 }
 
 /// What is known after a chunk.
@@ -69,13 +68,22 @@ impl Answer {
         let content_type = headers.text("content-type").unwrap_or_default();
         let streamed = content_type.starts_with("text/event-stream");
         let kind = match shown.translation {
-            Some((format, include_usage)) => {
-                Kind::Translated(Translation::new(format, streamed, include_usage, now.0 / 1_000))
+            Some(setup) => {
+                let streamed = setup.format.is_stream(content_type);
+                Kind::Translated(Translation::new(setup, streamed))
             }
             None if streamed => Kind::Stream(StreamObserver::new(shown.hide_usage), endpoint),
             None => Kind::Json(JsonObserver::new()),
         };
         Self { kind, held: hold, since: now, observed: 0, out: Vec::new(), changed: false }
+    }
+
+    /// Whether it is a stream in other words than the provider's; `None`: it is in the provider's.
+    pub fn translated(&self) -> Option<bool> {
+        match &self.kind {
+            Kind::Translated(translation) => Some(translation.is_stream()),
+            Kind::Stream(..) | Kind::Json(_) => None,
+        }
     }
 
     /// Whether bytes of the body may be taken out or added.
@@ -127,7 +135,7 @@ impl Answer {
     /// Whether a stream ended without being complete; `None` where that cannot be told.
     pub fn outcome(&self) -> Outcome {
         match &self.kind {
-            Kind::Stream(observer, _) => observer.outcome(),
+            Kind::Stream(observer, endpoint) => stream_outcome(observer, *endpoint),
             Kind::Json(_) => Outcome::Unknown,
             Kind::Translated(translation) => translation.outcome(),
         }
@@ -177,17 +185,11 @@ impl Answer {
                 // Never changed: nothing to copy.
                 (Vec::new(), false)
             }
-            Kind::Translated(translation) => {
-                let mut out = translation.feed(chunk, end_of_stream);
-                let truncated = end_of_stream && translation.outcome() == Outcome::Open;
-                if truncated && (!self.held || translation.opening().is_some()) {
-                    cut_event(Endpoint::ChatCompletions, &mut out);
-                }
-                (out, true)
-            }
+            Kind::Translated(translation) => (translation.feed(chunk, end_of_stream), true),
             Kind::Stream(observer, endpoint) => {
                 let output = observer.feed(chunk, end_of_stream);
-                let truncated = end_of_stream && observer.outcome() == Outcome::Open;
+                let truncated =
+                    end_of_stream && stream_outcome(observer, *endpoint) == Outcome::Open;
                 let copy = self.held || truncated;
                 let (mut out, mut changed) = match output {
                     Output::Unchanged if copy => (chunk.to_vec(), false),
@@ -196,11 +198,20 @@ impl Answer {
                 };
                 if truncated && observer.opening().is_some() {
                     changed = true;
-                    cut_event(*endpoint, &mut out);
+                    formats::cut_event(endpoint.dialect(), &mut out);
                 }
                 (out, changed)
             }
         }
+    }
+}
+
+fn stream_outcome(observer: &StreamObserver, endpoint: Endpoint) -> Outcome {
+    match observer.outcome() {
+        Outcome::Open if observer.opening().is_some() && !endpoint.ends_streams_alike() => {
+            Outcome::Unknown
+        }
+        outcome => outcome,
     }
 }
 
@@ -225,26 +236,6 @@ fn opens_with_error(body: &[u8]) -> Option<bool> {
 }
 
 const ERROR: &[u8] = b"\"error\"";
-
-/// The terminal event of a stream that its provider ended too early: a cut must not look like an end.
-fn cut_event(endpoint: Endpoint, out: &mut Vec<u8>) {
-    const MESSAGE: &str = "The provider ended the stream before the answer was complete.";
-    if !out.is_empty() && !out.ends_with(b"\n\n") {
-        out.extend_from_slice(b"\n\n");
-    }
-    let error = serde_json::json!({
-        "message": MESSAGE, "type": "server_error", "code": "stream_truncated", "param": null,
-    });
-    match endpoint {
-        Endpoint::Responses => {
-            let data = serde_json::json!({
-                "type": "error", "code": "stream_truncated", "message": MESSAGE, "param": null,
-            });
-            write_event(Some("error"), &data.to_string(), out);
-        }
-        _ => write_event(None, &serde_json::json!({ "error": error }).to_string(), out),
-    }
-}
 
 #[cfg(test)]
 mod tests {

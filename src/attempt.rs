@@ -7,6 +7,7 @@
 use core::time::Duration;
 
 use crate::effect::{Cx, Effect, Flow};
+use crate::endpoint::Dialect;
 use crate::gateway::{ANSWERED_HEADER, RETRY_HEADER};
 use crate::headers::Headers;
 use crate::intake;
@@ -41,6 +42,7 @@ pub struct Host<'a> {
 pub struct Attempt {
     state: State,
     number: u32,
+    dialect: Dialect,
     leaves_early: bool,
     /// Some of the answer's body is kept by the host.
     body_held: bool,
@@ -77,6 +79,7 @@ impl Attempt {
                 "Keyward's attempt stage got a request that its gateway stage has not seen.";
             return self.reply(cx, Refusal::server(500, "internal_error", message));
         };
+        self.dialect = plan.endpoint.dialect();
         let missed = plan.missed(host.attempt);
         if host.replan {
             upstream::strip(cx, headers);
@@ -127,7 +130,7 @@ impl Attempt {
 
     /// `body` is all that has come so far.
     pub fn on_request_body(&mut self, cx: &mut Cx<'_>, body: &[u8], end_of_stream: bool) -> Flow {
-        let State::Sent(trip) = &self.state else { return Flow::Continue };
+        let State::Sent(trip) = &mut self.state else { return Flow::Continue };
         if !trip.patches_body {
             return Flow::Continue;
         }
@@ -153,7 +156,7 @@ impl Attempt {
             State::Start | State::Done => Flow::Continue,
             State::Replan(_) => self.replan(cx),
             State::Sent(trip) => {
-                trip.answered(headers, true, cx.now);
+                trip.answered(cx.runtime, headers, true, cx.now);
                 if end_of_stream { self.on_response_body(cx, &[], true) } else { Flow::Pause }
             }
         }
@@ -295,7 +298,7 @@ impl Attempt {
     }
 
     fn reply(&mut self, cx: &mut Cx<'_>, refusal: Refusal) -> Flow {
-        let mut reply: Reply = refusal.openai();
+        let mut reply: Reply = refusal.reply(self.dialect);
         reply.headers.push((ANSWERED_HEADER, "1".to_owned()));
         intake::refuse(cx, reply);
         self.state = State::Done;

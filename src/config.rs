@@ -24,6 +24,8 @@ use self::values::{
     BasePath, Bytes, Cluster, HeaderName, Host, List, ModelPattern, Name, TargetModel, Whole,
     check_length,
 };
+use crate::consumer::rule::OPERATIONS;
+use crate::endpoint::Operation;
 use crate::limit::Limit;
 use crate::provider::Kind;
 use crate::runtime::{Failover, Mode, Rest, Select, Window};
@@ -119,6 +121,9 @@ pub struct Provider {
     /// understands it.
     #[deserr(default)]
     pub include_usage: Option<bool>,
+    /// What it takes in the client's own words; default: what the row's service documents.
+    #[deserr(default)]
+    pub endpoints: Option<List<Operation, 1, { OPERATIONS.len() }>>,
 }
 
 #[derive(Debug, Deserr)]

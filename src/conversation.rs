@@ -14,8 +14,8 @@ mod request;
 
 pub use self::answer::{Answer, Delta, Event, Failure, FailureKind, Finish, FinishReason, Opened};
 pub use self::request::{
-    Block, CacheMark, Effort, Message, Output, Part, Reasoning, Request, Role, Sampling, Source,
-    Tool, ToolChoice,
+    Block, CacheMark, Citation, Effort, Message, Output, Part, Reasoning, Request, Role, Sampling,
+    Source, Tool, ToolChoice,
 };
 
 use core::fmt;

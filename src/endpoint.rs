@@ -3,7 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
-/// An API of OpenAI's that is passed on.
+use crate::headers::Headers;
+
+/// An API that is passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Endpoint {
     ChatCompletions,
@@ -11,7 +13,33 @@ pub enum Endpoint {
     Embeddings,
     Responses,
     Moderations,
+    Speech,
+    Transcriptions,
+    Translations,
+    ImageGenerations,
+    ImageEdits,
+    ImageVariations,
+    /// Anthropic's.
+    Messages,
+    /// Anthropic's: how many tokens a request to [`Self::Messages`] has.
+    CountTokens,
 }
+
+/// Whose words a client speaks: the shape of its errors and of the events of its streams.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Dialect {
+    /// Chat completions and everything else of OpenAI's.
+    #[default]
+    OpenAi,
+    /// Messages.
+    Anthropic,
+    /// OpenAI's Responses, which has errors in streams of its own.
+    Responses,
+}
+
+/// A set of endpoints.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Endpoints(u32);
 
 /// What a caller may be permitted to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,12 +66,20 @@ pub enum RouteError {
 }
 
 impl Endpoint {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 13] = [
         Self::ChatCompletions,
         Self::Completions,
         Self::Embeddings,
         Self::Responses,
         Self::Moderations,
+        Self::Speech,
+        Self::Transcriptions,
+        Self::Translations,
+        Self::ImageGenerations,
+        Self::ImageEdits,
+        Self::ImageVariations,
+        Self::Messages,
+        Self::CountTokens,
     ];
 
     /// Below the provider's base path.
@@ -54,6 +90,30 @@ impl Endpoint {
             Self::Embeddings => "/embeddings",
             Self::Responses => "/responses",
             Self::Moderations => "/moderations",
+            Self::Speech => "/audio/speech",
+            Self::Transcriptions => "/audio/transcriptions",
+            Self::Translations => "/audio/translations",
+            Self::ImageGenerations => "/images/generations",
+            Self::ImageEdits => "/images/edits",
+            Self::ImageVariations => "/images/variations",
+            Self::Messages => "/messages",
+            Self::CountTokens => "/messages/count_tokens",
+        }
+    }
+
+    pub const fn dialect(self) -> Dialect {
+        match self {
+            Self::Messages | Self::CountTokens => Dialect::Anthropic,
+            Self::Responses => Dialect::Responses,
+            _ => Dialect::OpenAi,
+        }
+    }
+
+    /// What a caller has to be permitted: whoever may ask may count.
+    pub const fn operation(self) -> Operation {
+        match self {
+            Self::CountTokens => Operation::Api(Self::Messages),
+            other => Operation::Api(other),
         }
     }
 
@@ -66,9 +126,60 @@ impl Endpoint {
         }
     }
 
+    /// Whether it takes uploads, as `multipart/form-data`.
+    pub const fn takes_forms(self) -> bool {
+        matches!(
+            self,
+            Self::Transcriptions | Self::Translations | Self::ImageEdits | Self::ImageVariations
+        )
+    }
+
+    /// Whether it is known how its streams end, so that one without an end was cut off. Those of audio and images
+    /// differ from service to service.
+    pub const fn ends_streams_alike(self) -> bool {
+        matches!(self, Self::ChatCompletions | Self::Completions | Self::Responses)
+    }
+
     /// Whether its streams take `stream_options.include_usage`; the Responses API reports usage unasked.
     pub const fn takes_stream_options(self) -> bool {
         matches!(self, Self::ChatCompletions | Self::Completions)
+    }
+}
+
+impl Endpoints {
+    pub const NONE: Self = Self(0);
+
+    pub const fn of(endpoints: &[Endpoint]) -> Self {
+        let (mut set, mut rest) = (Self::NONE, endpoints);
+        while let [first, others @ ..] = rest {
+            set = set.with(*first);
+            rest = others;
+        }
+        set
+    }
+
+    #[must_use]
+    pub const fn with(self, endpoint: Endpoint) -> Self {
+        Self(self.0 | 1 << endpoint as u32)
+    }
+
+    #[must_use]
+    pub const fn without(self, endpoint: Endpoint) -> Self {
+        Self(self.0 & !(1 << endpoint as u32))
+    }
+
+    pub const fn has(self, endpoint: Endpoint) -> bool {
+        self.0 & 1 << endpoint as u32 != 0
+    }
+}
+
+/// Whose words a client speaks whose request is not understood, or is for nothing of its own: the path tells, or
+/// the header that all of Anthropic's clients send.
+pub fn dialect(path: &str, headers: &Headers) -> Dialect {
+    if path.starts_with("/v1/messages") || headers.contains("anthropic-version") {
+        Dialect::Anthropic
+    } else {
+        Dialect::OpenAi
     }
 }
 
@@ -103,6 +214,12 @@ mod tests {
             ("POST", "/v1/chat/completions", Ok(Route::Api(Endpoint::ChatCompletions))),
             ("POST", "/v1/chat/completions?beta=true", Ok(Route::Api(Endpoint::ChatCompletions))),
             ("POST", "/v1/responses", Ok(Route::Api(Endpoint::Responses))),
+            ("POST", "/v1/messages?beta=true", Ok(Route::Api(Endpoint::Messages))),
+            ("POST", "/v1/messages/count_tokens", Ok(Route::Api(Endpoint::CountTokens))),
+            ("POST", "/v1/messages/batches", Err(RouteError::Unknown)),
+            ("POST", "/v1/audio/speech", Ok(Route::Api(Endpoint::Speech))),
+            ("POST", "/v1/audio/voices", Err(RouteError::Unknown)),
+            ("GET", "/v1/images/edits", Err(RouteError::Method("POST"))),
             ("GET", "/v1/models", Ok(Route::Models)),
             ("GET", "/v1/models?limit=1", Ok(Route::Models)),
             ("GET", "/v1/models/meta/llama", Ok(Route::Model("meta/llama"))),
@@ -119,6 +236,18 @@ mod tests {
             ("GET", "", Err(RouteError::Unknown)),
         ] {
             assert_eq!(route(method, path), expected, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn a_set_has_what_it_is_made_of() {
+        let set = Endpoints::of(&[Endpoint::ChatCompletions, Endpoint::ImageVariations]);
+        for endpoint in Endpoint::ALL {
+            let wanted = matches!(endpoint, Endpoint::ChatCompletions | Endpoint::ImageVariations);
+            assert_eq!(set.has(endpoint), wanted, "{endpoint:?}");
+            assert!(!Endpoints::NONE.has(endpoint));
+            let all = Endpoints::of(&Endpoint::ALL);
+            assert!(all.has(endpoint) && !all.without(endpoint).has(endpoint));
         }
     }
 }

@@ -4,73 +4,178 @@
 //! translated. Otherwise a request is read into a [`Request`](crate::conversation::Request) and written anew from
 //! the client's own body for every attempt; an answer goes the other way, through a [`Translation`].
 //!
-//! Each format documents in tables what it maps, drops and refuses: `openai`, `anthropic`. A translation fails
-//! closed: what cannot be translated is an error in the client's format, and no byte of the provider's reaches a
-//! client.
+//! A format costs a reader and a writer for each side that speaks it, never one for each other format:
+//!
+//! | | clients | providers |
+//! |---|---|---|
+//! | `openai` (chat completions) | requests read; answers, streams, errors written | requests written; answers, streams read |
+//! | `anthropic` (Messages) | as above | as above |
+//!
+//! Each format documents in tables what it maps, drops and refuses. A translation fails closed: what cannot be
+//! translated is an error in the client's format, and no byte of the provider's reaches a client.
 
 mod anthropic;
+mod failure;
 mod json;
 mod openai;
+mod stream;
 mod translation;
 
-use crate::conversation::{Failure, Unsupported};
-use crate::endpoint::Endpoint;
+use std::borrow::Cow;
 
-pub use self::translation::Translation;
+use crate::conversation::{Failure, FailureKind, Unsupported};
+use crate::endpoint::{Dialect, Endpoint};
+use crate::members::is_safe_model_segment;
+use crate::provider::Kind;
+
+pub use self::translation::{Setup, Translation};
 pub(crate) use anthropic::VERSION as ANTHROPIC_VERSION;
 
-/// What a provider speaks. Clients speak [`Self::OpenAi`].
+/// What a provider speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
+    /// Chat completions, and OpenAI's other APIs as far as a service has them.
     OpenAi,
     /// Messages.
     Anthropic,
 }
 
+/// How a provider takes what clients send to an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// As it is: bytes are patched, the answer is observed.
+    Native,
+    /// In other words, and its answer back.
+    Translated,
+}
+
+/// What the path of a request depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct Call<'a> {
+    pub endpoint: Endpoint,
+    pub way: Way,
+    /// As the provider calls it; empty where it is not known yet.
+    pub model: &'a str,
+    pub stream: bool,
+}
+
+/// A request in a provider's words.
+#[derive(Debug)]
+pub struct Written {
+    pub body: Vec<u8>,
+    /// What the answer needs of the request.
+    pub echo: Echo,
+}
+
+/// What an answer repeats of its request, or cannot be written without.
+#[derive(Default, Clone)]
+pub struct Echo {
+    /// Members as JSON text, each with a comma in front: `,"tools":[]`.
+    members: String,
+}
+
+impl core::fmt::Debug for Echo {
+    /// Without what the client wrote.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Echo({} bytes)", self.members.len())
+    }
+}
+
 impl Format {
-    /// Where a provider takes requests to an endpoint, below its base path; `None`: it has nothing like it.
-    pub const fn path(self, endpoint: Endpoint) -> Option<&'static str> {
-        match (self, endpoint) {
-            (Self::OpenAi, _) => Some(endpoint.path()),
-            (Self::Anthropic, Endpoint::ChatCompletions) => Some("/messages"),
-            (Self::Anthropic, _) => None,
-        }
-    }
-
-    /// Whether requests and answers have to be translated.
-    pub const fn is_foreign(self) -> bool {
-        !matches!(self, Self::OpenAi)
-    }
-
-    /// The client's request for a provider that calls the model `model`. `body` is a JSON object.
-    ///
-    /// # Errors
-    ///
-    /// What the format has no word for.
-    pub fn request(self, body: &[u8], model: &str) -> Result<Vec<u8>, Unsupported> {
-        let body =
-            core::str::from_utf8(body).map_err(|_| Unsupported::new("body", "must be UTF-8"))?;
-        let request = openai::read(body)?;
+    /// Whether it can say what clients ask of an endpoint, where a provider does not take that as it is.
+    pub const fn translates(self, endpoint: Endpoint) -> bool {
         match self {
-            Self::OpenAi => Ok(body.as_bytes().to_vec()),
-            Self::Anthropic => anthropic::write(&request, model),
+            Self::OpenAi => false,
+            Self::Anthropic => matches!(endpoint, Endpoint::ChatCompletions),
         }
     }
 
-    /// A provider's error in the client's format: status and body. `status` is what it came with; an error that
-    /// came in the clothes of an answer gets the one that it stands for.
-    pub fn error(self, status: u16, error: &[u8]) -> (u16, Vec<u8>) {
-        let failure = self.failure(error);
-        let late = (200..300).contains(&status);
-        (if late { failure.kind.status() } else { status }, openai::error(&failure))
+    /// Where a provider takes a request, below its base path; may have a query. `None`: nowhere, or the name of the
+    /// model cannot stand in a path.
+    pub fn path(self, call: &Call<'_>) -> Option<Cow<'static, str>> {
+        match (self, call.way) {
+            (Self::OpenAi | Self::Anthropic, Way::Native) => Some(call.endpoint.path().into()),
+            (Self::OpenAi, Way::Translated) => Some(Endpoint::ChatCompletions.path().into()),
+            (Self::Anthropic, Way::Translated) => Some(Endpoint::Messages.path().into()),
+        }
     }
 
-    fn failure(self, error: &[u8]) -> Failure<'_> {
+    /// Whether an answer of this content type is a stream.
+    pub fn is_stream(self, content_type: &str) -> bool {
         match self {
-            // Nothing is translated from it.
-            Self::OpenAi | Self::Anthropic => anthropic::failure(error),
+            Self::OpenAi | Self::Anthropic => content_type.starts_with("text/event-stream"),
         }
     }
+}
+
+/// The client's request to `endpoint` in the words of a provider that calls the model `model`. `body` is a JSON
+/// object.
+///
+/// # Errors
+///
+/// What the provider's format has no word for.
+pub fn request(
+    kind: &Kind,
+    endpoint: Endpoint,
+    body: &[u8],
+    model: &str,
+) -> Result<Written, Unsupported> {
+    let body = core::str::from_utf8(body).map_err(|_| Unsupported::new("body", "must be UTF-8"))?;
+    let body = body.trim_start_matches('\u{feff}');
+    let request = match endpoint.dialect() {
+        Dialect::OpenAi => openai::read(body)?,
+        Dialect::Anthropic | Dialect::Responses => return Err(json::not_supported("body")),
+    };
+    let body = match kind.format {
+        Format::OpenAi => return Err(json::not_supported("body")),
+        Format::Anthropic => anthropic::write(&request, model)?,
+    };
+    Ok(Written { body, echo: Echo::default() })
+}
+
+/// A provider's error in the client's words: status and body. `status` is what it came with; an error that came in
+/// the clothes of an answer gets the one that it stands for.
+pub fn error(dialect: Dialect, status: u16, error: &[u8]) -> (u16, Vec<u8>) {
+    let late = (200..300).contains(&status);
+    let failure = failure::read((!late).then_some(status), error);
+    (if late { failure.kind.status() } else { status }, write_error(dialect, &failure))
+}
+
+fn write_error(dialect: Dialect, failure: &Failure<'_>) -> Vec<u8> {
+    match dialect {
+        Dialect::OpenAi | Dialect::Responses => openai::error(failure),
+        Dialect::Anthropic => anthropic::error(failure),
+    }
+}
+
+/// A stream that its provider ended too early: a cut must not look like an end.
+fn truncated() -> Failure<'static> {
+    let message = "The provider ended the stream before the answer was complete.".into();
+    Failure { kind: FailureKind::Truncated, message }
+}
+
+/// The terminal event of a stream that passes untranslated.
+pub fn cut_event(dialect: Dialect, out: &mut Vec<u8>) {
+    if !out.is_empty() && !out.ends_with(b"\n\n") {
+        out.extend_from_slice(b"\n\n");
+    }
+    let failure = truncated();
+    match dialect {
+        Dialect::OpenAi => openai::error_event(&failure, out),
+        Dialect::Anthropic => anthropic::error_event(&failure, out),
+        Dialect::Responses => {
+            let data = serde_json::json!({
+                "type": "error", "code": "stream_truncated", "message": failure.message, "param": null,
+            });
+            crate::sse::write_event(Some("error"), &data.to_string(), out);
+        }
+    }
+}
+
+/// Whether a name can stand in a path as it is, for formats that have it there.
+#[expect(dead_code, reason = "the first format that has the model in its path uses it")]
+fn path_segment(model: &str) -> Option<&str> {
+    is_safe_model_segment(model).then_some(model)
 }
 
 #[cfg(test)]

@@ -75,7 +75,7 @@ impl Gateway {
             return Flow::Pause;
         }
         let plan = intake::body(cx, pending, body).and_then(|mut plan| {
-            routing::leave_out_unfit(cx.runtime, &mut plan, body).map_err(Refusal::openai)?;
+            intake::leave_out_unfit(cx, &mut plan, body)?;
             Ok(plan)
         });
         match plan {
@@ -114,7 +114,7 @@ impl Gateway {
                 shortage.note(Lack::Tried, cx.now.after(Duration::from_secs(1)));
             }
             let refusal = routing::refusal(cx, plan, &shortage);
-            return self.answer(cx, refusal.openai());
+            return self.answer(cx, refusal.reply(plan.endpoint.dialect()));
         }
         if is_answered(headers) || status < 400 {
             return Flow::Continue;
@@ -128,24 +128,25 @@ impl Gateway {
             _ if local.undecided => undecided(),
             _ => local_reply(status, &plan.model),
         };
-        self.answer(cx, refusal.openai())
+        self.answer(cx, refusal.reply(plan.endpoint.dialect()))
     }
 
     fn plan(&mut self, cx: &mut Cx<'_>, mut plan: Plan) -> Flow {
         if !plan.may_go_on(cx.runtime, cx.now) {
             let shortage = routing::shortage(cx, &plan);
             let refusal = routing::refusal(cx, &plan, &shortage);
-            return self.answer(cx, refusal.openai());
+            return self.answer(cx, refusal.reply(plan.endpoint.dialect()));
         }
         if let Err(shortage) = routing::advance(cx, &mut plan) {
             cx.count("exhausted", &[("model", model_label(cx, &plan))]);
             let refusal = routing::refusal(cx, &plan, &shortage);
-            return self.answer(cx, refusal.openai());
+            return self.answer(cx, refusal.reply(plan.endpoint.dialect()));
         }
         filter_state::planned(cx, &plan, plan.attempts == 0);
         plan.attempts += 1;
         let Some(target) = plan.resolve(cx.runtime) else {
-            return self.answer(cx, internal("The model has no target.").openai());
+            let refusal = internal("The model has no target.");
+            return self.answer(cx, refusal.reply(plan.endpoint.dialect()));
         };
         let failover = &cx.runtime.failover;
         cx.effects.push(Effect::SetHeader(

@@ -8,15 +8,16 @@ use crate::consumer::identify::{
     CREDENTIALS, Caller, Presented, identify, presented, unauthenticated,
 };
 use crate::effect::{Cx, Effect};
-use crate::endpoint::{self, Endpoint, Operation, Route, RouteError};
+use crate::endpoint::{self, Dialect, Endpoint, Operation, Route, RouteError};
 use crate::headers::Headers;
 use crate::members::{Ask, BodyError};
+use crate::multipart::Boundary;
 use crate::plan::Plan;
 use crate::random::hash;
 use crate::reply::{Refusal, Reply};
 use crate::runtime::{KeyDigest, Model, Runtime};
 use crate::time::UnixTime;
-use crate::{members, status, tally};
+use crate::{members, multipart, routing, status, tally, upstream};
 
 /// Envoy's own request headers that steer the router. Envoy ignores them from outside only if it knows
 /// where outside is; Keyward sets them itself.
@@ -40,8 +41,12 @@ pub struct Pending {
     pub scheme: String,
     pub host: String,
     pub path: String,
+    /// Of an upload.
+    pub boundary: Option<Boundary>,
     pub access: Access,
     pub session: Option<u64>,
+    /// As [`Plan::own_headers`].
+    pub own_headers: Vec<(String, String)>,
     pub started: UnixTime,
 }
 
@@ -67,22 +72,28 @@ pub fn head(
     let text = |name| headers.text(name).unwrap_or_default();
     let (method, path) = (text(":method"), text(":path"));
     let admit = |operation| admit(cx, headers, caller, operation);
+    let asker = endpoint::dialect(path, headers);
+    let told = |refusal: Refusal| refusal.reply(asker);
     let endpoint = match endpoint::route(method, path) {
         Ok(Route::Api(endpoint)) => endpoint,
         Ok(Route::Status) => return Err(admin_status(cx, headers)),
         Ok(Route::Models) => {
             let listed = admit(Operation::Models).map(|access| models(cx.runtime, &access));
-            return Err(listed.unwrap_or_else(Refusal::openai));
+            return Err(listed.unwrap_or_else(told));
         }
         Ok(Route::Model(id)) => {
             let found =
                 admit(Operation::Models).and_then(|access| one_model(cx.runtime, &access, id));
-            return Err(found.unwrap_or_else(Refusal::openai));
+            return Err(found.unwrap_or_else(told));
         }
-        Err(error) => return Err(unknown(error, method, path).openai()),
+        Err(error) => return Err(told(unknown(error, method, path))),
     };
-    let access = admit(Operation::Api(endpoint)).map_err(Refusal::openai)?;
-    body_expected(cx, headers, end_of_stream).map_err(Refusal::openai)?;
+    let told = |refusal: Refusal| refusal.reply(endpoint.dialect());
+    let access = admit(endpoint.operation()).map_err(told)?;
+    body_expected(cx, headers, end_of_stream).map_err(told)?;
+    let own_headers = own_headers(endpoint, headers).map_err(told)?;
+    let boundary = Boundary::of(text("content-type")).filter(|_| endpoint.takes_forms());
+    let boundary = boundary.transpose().map_err(|error| told(unreadable(&error)))?;
     let sticky = cx.runtime.sticky.as_deref();
     let session = sticky.and_then(|name| headers.get(name)).map(|value| hash(&[value]));
     Ok(Pending {
@@ -90,30 +101,36 @@ pub fn head(
         scheme: text(":scheme").to_owned(),
         host: text(":authority").to_owned(),
         path: path.to_owned(),
+        boundary,
         access,
         session,
+        own_headers,
         started: cx.now,
     })
 }
 
 /// Reads the body of a request. `Err` is the answer.
 pub fn body(cx: &Cx<'_>, pending: &Pending, body: &[u8]) -> Result<Plan, Reply> {
+    let told = |refusal: Refusal| refusal.reply(pending.endpoint.dialect());
     let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
     if u64::from(length) > cx.runtime.max_body {
-        return Err(too_large(cx.runtime).openai());
+        return Err(told(too_large(cx.runtime)));
     }
-    let ask = Ask::read_or(body, pending.endpoint.default_model())
-        .map_err(|error| unreadable(&error).openai())?;
+    let ask = match &pending.boundary {
+        Some(boundary) => multipart::read(body, boundary),
+        None => Ask::read_or(body, pending.endpoint.default_model()),
+    };
+    let ask = ask.map_err(|error| told(unreadable(&error)))?;
     let model = ask.model.as_ref();
     let barred =
         cx.runtime.models.find(model).filter(|_| members::is_safe_model_segment(model)).and_then(
             |found| {
-                let operation = Operation::Api(pending.endpoint);
+                let operation = pending.endpoint.operation();
                 pending.access.barred(cx.runtime, operation, found, model)
             },
         );
-    let Some(barred) = barred else { return Err(no_model(model).openai()) };
-    let tokens = estimate(body.len(), ask.max_tokens);
+    let Some(barred) = barred else { return Err(told(no_model(model))) };
+    let tokens = estimate(ask.prompt_bytes, ask.max_tokens);
     let mut plan = Plan {
         endpoint: pending.endpoint,
         scheme: pending.scheme.clone(),
@@ -127,6 +144,7 @@ pub fn body(cx: &Cx<'_>, pending: &Pending, body: &[u8]) -> Result<Plan, Reply> 
         body_length: length,
         tokens,
         session: pending.session,
+        own_headers: pending.own_headers.clone(),
         only: None,
         started: pending.started,
         deadline: pending.started.after(cx.runtime.failover.budget),
@@ -145,11 +163,36 @@ pub fn body(cx: &Cx<'_>, pending: &Pending, body: &[u8]) -> Result<Plan, Reply> 
     Ok(plan)
 }
 
+/// Leaves out the targets that cannot be asked this. `Err` is the answer: none is left.
+pub fn leave_out_unfit(cx: &Cx<'_>, plan: &mut Plan, body: &[u8]) -> Result<(), Reply> {
+    routing::leave_out_unfit(cx.runtime, plan, body)
+        .map_err(|refusal| refusal.reply(plan.endpoint.dialect()))
+}
+
+/// Headers that mean something to a provider of the client's own format and to no other.
+fn own_headers(endpoint: Endpoint, headers: &Headers) -> Result<Vec<(String, String)>, Refusal> {
+    /// In bytes: they travel with the plan. Claude Code's are 300 long.
+    const LONGEST: usize = 2_048;
+    if endpoint.dialect() != Dialect::Anthropic {
+        return Ok(Vec::new());
+    }
+    let named = |(name, value): (&[u8], &[u8])| {
+        let name = core::str::from_utf8(name).ok().filter(|n| upstream::ANTHROPIC.contains(n))?;
+        Some((name.to_owned(), String::from_utf8(value.to_vec()).ok()?))
+    };
+    let found: Vec<_> = headers.iter().filter_map(named).collect();
+    if found.iter().map(|(_, value)| value.len()).sum::<usize>() > LONGEST {
+        let message = format!("The anthropic-* headers are longer than {LONGEST} bytes.");
+        return Err(Refusal::client(400, "invalid_header", message));
+    }
+    Ok(found)
+}
+
 /// Tokens to reserve for a request: a token is about four bytes of JSON, and the answer takes what the
 /// client allows it, or a short one where it does not say. Reconciled with the real usage afterwards.
-fn estimate(body_length: usize, max_tokens: Option<u64>) -> u64 {
+fn estimate(prompt_bytes: usize, max_tokens: Option<u64>) -> u64 {
     const SHORT_ANSWER: u64 = 256;
-    let prompt = u64::try_from(body_length / 4).unwrap_or(u64::MAX);
+    let prompt = u64::try_from(prompt_bytes / 4).unwrap_or(u64::MAX);
     prompt.saturating_add(max_tokens.unwrap_or(SHORT_ANSWER))
 }
 
@@ -193,7 +236,7 @@ fn admit(
 fn admin_status(cx: &Cx<'_>, headers: &Headers) -> Reply {
     if !is_admin(cx.runtime, headers) {
         let message = "The status needs an admin key.";
-        return unauthenticated(message, presented(headers).is_some()).openai();
+        return unauthenticated(message, presented(headers).is_some()).reply(Dialect::OpenAi);
     }
     let mut reply = Reply::json(200, status::render(cx));
     reply.headers.push(("cache-control", "no-store".to_owned()));

@@ -81,6 +81,7 @@ pub mod keys;
 pub mod ledger;
 pub mod limit;
 pub mod members;
+pub mod multipart;
 pub mod observe;
 pub mod plan;
 pub mod provider;

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 /// Longest model name in bytes that may enter a path.
 const MAX_MODEL_SEGMENT: usize = 256;
 
-/// What Keyward reads of a request to chat completions, completions, embeddings, moderations or responses.
+/// What Keyward reads of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ask<'a> {
     /// Never empty.
@@ -24,6 +24,8 @@ pub struct Ask<'a> {
     pub include_usage: Option<bool>,
     /// The largest of `max_completion_tokens`, `max_tokens` and `max_output_tokens`: what the answer may take.
     pub max_tokens: Option<u64>,
+    /// Bytes that the prompt takes, or a little more: what the model reads, without uploads.
+    pub prompt_bytes: usize,
     pub spans: Spans,
 }
 
@@ -49,6 +51,7 @@ impl<'a> Ask<'a> {
 
         let (mut model, mut stream, mut stream_options) = (None, None, None);
         let (mut max_tokens, mut duplicate, mut other_case) = (None, None, false);
+        let mut limits: [Option<&'a str>; 2] = [None; 2];
         let mut set = |member: &mut Option<&'a str>, name, value| {
             if member.replace(value).is_some() {
                 duplicate = Some(name);
@@ -60,6 +63,12 @@ impl<'a> Ask<'a> {
             "stream_options" => set(&mut stream_options, "stream_options", value),
             "max_completion_tokens" | "max_tokens" | "max_output_tokens" => {
                 max_tokens = max_tokens.max(count(value));
+                let [old, new] = &mut limits;
+                match name {
+                    "max_tokens" => *old = Some(value),
+                    "max_completion_tokens" => *new = Some(value),
+                    _ => {}
+                }
             }
             // Decoders that ignore case (Go's) would take `Model` for it.
             _ => other_case |= name.eq_ignore_ascii_case("model"),
@@ -105,9 +114,15 @@ impl<'a> Ask<'a> {
             Some(stream) => UsageEdit::plan(body, stream, stream_options)?,
             None => (None, None),
         };
-        let mut spans = Spans { length, model: model_at, model_edit, usage, check: 0 };
+        let limit = match limits {
+            [Some(value), None] => LimitEdit::plan(body, LimitName::MaxTokens, value),
+            [None, Some(value)] => LimitEdit::plan(body, LimitName::MaxCompletionTokens, value),
+            _ => None,
+        };
+        let mut spans = Spans { length, model: model_at, model_edit, usage, limit, check: 0 };
         spans.check = spans.digest(body).unwrap_or_default();
-        Ok(Self { model, stream: streamed.is_some(), include_usage, max_tokens, spans })
+        let (stream, prompt_bytes) = (streamed.is_some(), body.len());
+        Ok(Self { model, stream, include_usage, max_tokens, prompt_bytes, spans })
     }
 }
 
@@ -125,6 +140,8 @@ pub enum BodyError {
         column: usize,
     },
     NotAnObject,
+    /// No `multipart/form-data`, for this reason.
+    NotAForm(&'static str),
     /// A member given twice: gateway and provider could each read another one.
     Duplicate(&'static str),
     MissingModel,
@@ -140,9 +157,11 @@ impl BodyError {
         match self {
             Self::Duplicate(member) | Self::Type { member, .. } => Some(member),
             Self::MissingModel => Some("model"),
-            Self::TooLarge | Self::NotUtf8 { .. } | Self::NotJson { .. } | Self::NotAnObject => {
-                None
-            }
+            Self::TooLarge
+            | Self::NotUtf8 { .. }
+            | Self::NotJson { .. }
+            | Self::NotAnObject
+            | Self::NotAForm(_) => None,
         }
     }
 }
@@ -158,6 +177,9 @@ impl fmt::Display for BodyError {
                 write!(f, "the request body is not valid JSON (line {line}, column {column})")
             }
             Self::NotAnObject => f.write_str("the request body must be a JSON object"),
+            Self::NotAForm(reason) => {
+                write!(f, "the request body is not valid multipart/form-data: {reason}")
+            }
             Self::Duplicate(member) => write!(f, "'{member}' is given more than once"),
             Self::MissingModel => f.write_str("you must provide a 'model'"),
             Self::Type { member, expected } => write!(f, "'{member}' must be {expected}"),
@@ -172,20 +194,42 @@ impl core::error::Error for BodyError {}
 pub struct Spans {
     /// Of the body.
     length: u32,
-    /// The value of `model`, quotes included, or where there is none the place for the member.
+    /// The value of `model`, in JSON with its quotes, or where there is none the place for the member.
     model: Span,
     model_edit: ModelEdit,
     /// What makes a stream report its usage; `None` where it does already, or is no stream.
     usage: Option<UsageEdit>,
+    /// The one member that bounds the answer of chat completions; `None` where there is none, or both are.
+    limit: Option<LimitEdit>,
     /// Of the bytes in and around the spans, so that a body which another filter changed is noticed.
     check: u32,
 }
 
 impl Spans {
+    /// Of a body in which the model is plain text; `model` is a slice of `body`.
+    pub fn of_text(model: &str, body: &[u8]) -> Self {
+        let mut spans = Self {
+            length: body.len() as u32,
+            model: Span::of(model, body),
+            model_edit: ModelEdit::Text,
+            usage: None,
+            limit: None,
+            check: 0,
+        };
+        spans.check = spans.digest(body).unwrap_or_default();
+        spans
+    }
+
+    /// What the client calls the bound of the answer, where another name can be put in its place.
+    pub fn limit(&self) -> Option<LimitName> {
+        self.limit.map(|edit| edit.name)
+    }
+
     /// FNV-1a. Not against an attacker: whoever can change the body here is inside the same proxy.
     fn digest(&self, body: &[u8]) -> Option<u32> {
         const AROUND: usize = 16;
-        let spans = [Some(self.model), self.usage.map(|edit| edit.at)];
+        let spans =
+            [Some(self.model), self.usage.map(|edit| edit.at), self.limit.map(|edit| edit.at)];
         let mut digest = 0x811C_9DC5_u32;
         for span in spans.into_iter().flatten() {
             let start = (span.start as usize).saturating_sub(AROUND);
@@ -222,6 +266,8 @@ impl Span {
 enum ModelEdit {
     /// The value of `model`.
     Value,
+    /// The same, as it is and not in JSON.
+    Text,
     /// A member before others.
     First,
     /// The only member.
@@ -230,12 +276,50 @@ enum ModelEdit {
 
 impl ModelEdit {
     fn text(self, name: &str) -> Option<String> {
+        if self == Self::Text {
+            return Some(name.to_owned());
+        }
         let name = serde_json::to_string(name).ok()?;
         Some(match self {
-            Self::Value => name,
+            Self::Value | Self::Text => name,
             Self::First => format!("\"model\":{name},"),
             Self::Only => format!("\"model\":{name}"),
         })
+    }
+}
+
+/// OpenAI's two names for the most tokens that chat completions may answer with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LimitName {
+    /// Before reasoning models.
+    MaxTokens,
+    MaxCompletionTokens,
+}
+
+impl LimitName {
+    /// In JSON.
+    const fn quoted(self) -> &'static str {
+        match self {
+            Self::MaxTokens => "\"max_tokens\"",
+            Self::MaxCompletionTokens => "\"max_completion_tokens\"",
+        }
+    }
+}
+
+/// The name of a member, quotes included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct LimitEdit {
+    at: Span,
+    name: LimitName,
+}
+
+impl LimitEdit {
+    /// `None` where the name is written with escapes, which nobody does.
+    fn plan(body: &[u8], name: LimitName, value: &str) -> Option<Self> {
+        let before = body.get(..Span::of(value, body).start as usize)?.trim_ascii_end();
+        let before = before.strip_suffix(b":")?.trim_ascii_end();
+        let start = before.strip_suffix(name.quoted().as_bytes())?.len();
+        Some(Self { at: Span { start: start as u32, end: before.len() as u32 }, name })
     }
 }
 
@@ -314,28 +398,35 @@ impl UsageEdit {
     }
 }
 
-/// `body` with another model and, if `include_usage`, with a stream that reports its usage.
+/// How a request differs for its provider.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Changes<'a> {
+    /// Another model.
+    pub model: Option<&'a str>,
+    /// A stream reports its usage.
+    pub include_usage: bool,
+    /// Another name for [`Spans::limit`].
+    pub limit: Option<LimitName>,
+}
+
+/// `body` with these changes and no other.
 ///
 /// Borrowed where nothing changes. `None`: the spans are not those of this body (another filter changed it); read
 /// it again.
-pub fn patch<'a>(
-    body: &'a [u8],
-    spans: &Spans,
-    model: Option<&str>,
-    include_usage: bool,
-) -> Option<Cow<'a, [u8]>> {
+pub fn patch<'a>(body: &'a [u8], spans: &Spans, changes: Changes<'_>) -> Option<Cow<'a, [u8]>> {
     if body.len() != spans.length as usize || spans.digest(body)? != spans.check {
         return None;
     }
-    let model = match model {
+    let model = match changes.model {
         Some(name) => Some((spans.model, spans.model_edit.text(name)?)),
         None => None,
     };
-    let usage = spans.usage.filter(|_| include_usage).map(|edit| (edit.at, edit.text()));
+    let usage = spans.usage.filter(|_| changes.include_usage).map(|edit| (edit.at, edit.text()));
+    let limit = spans.limit.zip(changes.limit).map(|(edit, name)| (edit.at, name.quoted()));
     let model = model.as_ref().map(|(span, text)| (*span, text.as_str()));
-    let mut splices = [model, usage];
+    let mut splices = [model, usage, limit];
     splices.sort_by_key(|splice| splice.map(|(span, _)| span));
-    if splices == [None, None] {
+    if splices == [None; 3] {
         return Some(Cow::Borrowed(body));
     }
     let added: usize = splices.iter().flatten().map(|(_, text)| text.len()).sum();

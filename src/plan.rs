@@ -39,6 +39,8 @@ pub struct Plan {
     /// Tokens that one attempt may cost.
     pub tokens: u64,
     pub session: Option<u64>,
+    /// `anthropic-version` and `anthropic-beta` of a client of Anthropic's API, for Anthropic alone.
+    pub own_headers: Vec<(String, String)>,
     /// The one provider that the route leads to, where the filter does not choose.
     pub only: Option<ProviderIndex>,
     /// When the request came, and after which moment no attempt may start.
@@ -172,6 +174,7 @@ pub(crate) mod tests {
             body_length: 16,
             tokens: u64::MAX,
             session: Some(7),
+            own_headers: vec![("anthropic-beta".to_owned(), "b".to_owned())],
             only: None,
             started: UnixTime(1),
             deadline: UnixTime::NEVER,

@@ -1,6 +1,8 @@
 //! The provider table: one row per service that Keyward can speak to.
 
+use crate::endpoint::Endpoints;
 use crate::formats::Format;
+use crate::members::LimitName;
 use crate::providers::{anthropic, compatible};
 use crate::signal::Verdict;
 
@@ -15,6 +17,10 @@ pub struct Kind {
     pub base_path: &'static str,
     pub format: Format,
     pub credential: Credential,
+    /// What the service takes as it is, below `base_path`. Anything else is translated or refused, never sent.
+    pub endpoints: Endpoints,
+    /// What bounds the answer of chat completions.
+    pub answer_limit: AnswerLimit,
     /// Whether the service understands `stream_options.include_usage`.
     pub stream_options: bool,
     /// Whether its rate limits are counted per model: other models of the key go on.
@@ -33,6 +39,42 @@ pub enum Credential {
     Bearer,
     /// The key alone, in this header.
     Header(&'static str),
+}
+
+/// Which of the two names for the longest answer a service understands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnswerLimit {
+    Either,
+    /// `max_tokens`: the other name is refused or ignored.
+    MaxTokens,
+    /// Reasoning models refuse `max_tokens`
+    /// (<https://platform.openai.com/docs/api-reference/chat/create#chat-create-max_tokens>).
+    MaxCompletionTokensForReasoning,
+}
+
+impl AnswerLimit {
+    /// The name to put in place of the one that is given.
+    pub fn instead_of(self, given: LimitName, model: &str) -> Option<LimitName> {
+        match (self, given) {
+            (Self::MaxTokens, LimitName::MaxCompletionTokens) => Some(LimitName::MaxTokens),
+            (Self::MaxCompletionTokensForReasoning, LimitName::MaxTokens) => {
+                reasons(model).then_some(LimitName::MaxCompletionTokens)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Whether a model of OpenAI's reasons, by its name: the o series, and GPT from version 5 on.
+fn reasons(model: &str) -> bool {
+    let digits = |text: &str| {
+        let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        text.split_at(end).0.parse::<u32>().ok()
+    };
+    match model.strip_prefix("gpt-") {
+        Some(version) => digits(version).is_some_and(|version| (5..35).contains(&version)),
+        None => model.strip_prefix('o').and_then(digits).is_some(),
+    }
 }
 
 /// Every row, in the order in which they are listed to operators.
@@ -101,6 +143,28 @@ mod tests {
                     !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c == '-')
                 );
             }
+        }
+    }
+
+    #[test]
+    fn the_bound_of_the_answer_has_the_name_that_the_service_knows() {
+        use LimitName::{MaxCompletionTokens as New, MaxTokens as Old};
+        for (kind, model, given, expected) in [
+            ("openai", "gpt-4o", Old, None),
+            ("openai", "gpt-3.5-turbo", Old, None),
+            ("openai", "gpt-4.1-mini", Old, None),
+            ("openai", "gpt-5-mini", Old, Some(New)),
+            ("openai", "gpt-6.2-astra", Old, Some(New)),
+            ("openai", "o3", Old, Some(New)),
+            ("openai", "omni", Old, None),
+            ("openai", "o3", New, None),
+            ("mistral", "mistral-large-latest", New, Some(Old)),
+            ("mistral", "mistral-large-latest", Old, None),
+            ("groq", "openai/gpt-oss-120b", New, None),
+            ("openai-compatible", "o3", Old, None),
+        ] {
+            let limit = find(kind).unwrap().answer_limit;
+            assert_eq!(limit.instead_of(given, model), expected, "{kind} {model}");
         }
     }
 

@@ -10,6 +10,7 @@ use core::time::Duration;
 
 use serde::Serialize;
 
+use crate::endpoint::Dialect;
 use crate::random::Random;
 use crate::shortage::{Shortage, Verdict};
 use crate::time::{UnixTime, millis};
@@ -166,8 +167,20 @@ impl Refusal {
         refusal
     }
 
-    /// In OpenAI's error shape.
-    pub fn openai(self) -> Reply {
+    /// In the words of the client.
+    pub fn reply(self, dialect: Dialect) -> Reply {
+        // Strings and numbers only: this cannot fail.
+        let body = match dialect {
+            Dialect::OpenAi | Dialect::Responses => self.openai(),
+            Dialect::Anthropic => self.anthropic(),
+        };
+        let mut reply = Reply::json(self.status, body.unwrap_or_default());
+        reply.headers.extend(self.headers);
+        reply.code = self.code;
+        reply
+    }
+
+    fn openai(&self) -> serde_json::Result<Vec<u8>> {
         #[derive(Serialize)]
         struct Body<'a> {
             error: Error<'a>,
@@ -189,12 +202,53 @@ impl Refusal {
             param: self.param.as_deref(),
             retry_after_ms: self.wait.map(millis),
         };
-        // Strings and numbers only: this cannot fail.
-        let body = serde_json::to_vec(&Body { error }).unwrap_or_default();
-        let mut reply = Reply::json(self.status, body);
-        reply.headers.extend(self.headers);
-        reply.code = self.code;
-        reply
+        serde_json::to_vec(&Body { error })
+    }
+
+    /// <https://platform.claude.com/docs/en/api/errors>; `details.error_code` is Keyward's own code.
+    fn anthropic(&self) -> serde_json::Result<Vec<u8>> {
+        #[derive(Serialize)]
+        struct Body<'a> {
+            #[serde(rename = "type")]
+            kind: &'static str,
+            error: Error<'a>,
+        }
+        #[derive(Serialize)]
+        struct Error<'a> {
+            #[serde(rename = "type")]
+            kind: &'static str,
+            message: &'a str,
+            details: Details<'a>,
+        }
+        #[derive(Serialize)]
+        struct Details<'a> {
+            error_code: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            param: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            retry_after_ms: Option<u64>,
+        }
+        let details = Details {
+            error_code: self.code,
+            param: self.param.as_deref(),
+            retry_after_ms: self.wait.map(millis),
+        };
+        let kind = match self.status {
+            401 => "authentication_error",
+            402 => "billing_error",
+            403 => "permission_error",
+            404 => "not_found_error",
+            408 | 504 => "timeout_error",
+            413 => "request_too_large",
+            429 => "rate_limit_error",
+            503 | 529 => "overloaded_error",
+            500.. => "api_error",
+            _ => "invalid_request_error",
+        };
+        serde_json::to_vec(&Body {
+            kind: "error",
+            error: Error { kind, message: &self.message, details },
+        })
     }
 }
 
@@ -252,7 +306,7 @@ mod tests {
         shortage.note(lack, until);
         let quota = Quota { keys: 2, requests: 0 };
         let refusal = Refusal::shortage(&shortage, "fast", quota, NOW, &mut Random::new(1));
-        let reply = refusal.openai();
+        let reply = refusal.reply(Dialect::OpenAi);
         let body = serde_json::from_slice(&reply.body).unwrap();
         let headers = reply.headers.into_iter().map(|(n, v)| (n.to_owned(), v)).collect();
         (reply.status, body, headers)
@@ -345,6 +399,33 @@ mod tests {
             }
             assert_eq!(header(&headers, "x-should-retry").as_deref(), should_retry, "{lack:?}");
             assert_ne!(header(&headers, "retry-after-ms").as_deref(), Some("0"));
+        }
+    }
+
+    #[test]
+    fn clients_of_anthropic_get_its_types() {
+        for (status, kind) in [
+            (400, "invalid_request_error"),
+            (401, "authentication_error"),
+            (402, "billing_error"),
+            (403, "permission_error"),
+            (404, "not_found_error"),
+            (405, "invalid_request_error"),
+            (413, "request_too_large"),
+            (429, "rate_limit_error"),
+            (500, "api_error"),
+            (502, "api_error"),
+            (503, "overloaded_error"),
+            (504, "timeout_error"),
+        ] {
+            let refusal = Refusal::client(status, "code", "Message.").param("p").header("h", "v");
+            let reply = refusal.reply(Dialect::Anthropic);
+            assert_eq!((reply.status, reply.code), (status, "code"));
+            assert!(reply.headers.contains(&("h", "v".to_owned())));
+            let body: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
+            let error = serde_json::json!({"type": kind, "message": "Message.",
+                "details": {"error_code": "code", "param": "p"}});
+            assert_eq!(body, serde_json::json!({"type": "error", "error": error}));
         }
     }
 

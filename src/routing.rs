@@ -2,7 +2,7 @@
 
 use crate::consumer::OwnKeys;
 use crate::effect::Cx;
-use crate::formats::Format;
+use crate::formats::{self, Way};
 use crate::keys::{self, Want};
 use crate::ledger;
 use crate::limit::Unit;
@@ -126,20 +126,21 @@ impl Plan {
 /// No target is left: the client's fault, by the name of the member.
 pub fn leave_out_unfit(runtime: &Runtime, plan: &mut Plan, body: &[u8]) -> Result<(), Refusal> {
     // What a format has no word for, none of its providers has.
-    let mut refusals: Vec<(Format, Option<Refusal>)> = Vec::new();
+    let mut refusals: Vec<(_, Option<Refusal>)> = Vec::new();
     for target in plan.targets(runtime).collect::<Vec<_>>() {
         let Some(resolved) = plan.resolve_target(runtime, target) else { continue };
-        let (format, id) = (resolved.provider.kind.format, resolved.id());
-        if !format.is_foreign() {
+        let (way, id) = (resolved.provider.way(plan.endpoint), resolved.id());
+        if way == Some(Way::Native) {
             continue;
         }
-        let known = refusals.iter().find(|(known, _)| *known == format);
+        let what = (resolved.provider.kind.format, way);
+        let known = refusals.iter().find(|(known, _)| *known == what);
         let is_unfit = match known {
             Some((_, refusal)) => refusal.is_some(),
             None => {
-                let refusal = unfit(format, plan, resolved.upstream_model, body);
+                let refusal = unfit(&resolved, way, plan, body);
                 let is_unfit = refusal.is_some();
-                refusals.push((format, refusal));
+                refusals.push((what, refusal));
                 is_unfit
             }
         };
@@ -147,21 +148,28 @@ pub fn leave_out_unfit(runtime: &Runtime, plan: &mut Plan, body: &[u8]) -> Resul
             plan.unfit.push(id);
         }
     }
-    let refusal = refusals.into_iter().find_map(|(_, refusal)| refusal);
+    // A member by its name says more than an endpoint that is not there.
+    let refusals = refusals.into_iter().filter_map(|((_, way), refusal)| Some((way, refusal?)));
+    let refusal = refusals.min_by_key(|(way, _)| way.is_none()).map(|(_, refusal)| refusal);
     match refusal {
         Some(refusal) if plan.targets(runtime).next().is_none() => Err(refusal),
         _ => Ok(()),
     }
 }
 
-fn unfit(format: Format, plan: &Plan, model: &str, body: &[u8]) -> Option<Refusal> {
-    if format.path(plan.endpoint).is_none() {
-        let message = format!("The model \"{}\" cannot be used with this endpoint.", plan.model);
-        return Some(Refusal::client(400, "unsupported_endpoint", message).param("model"));
+fn unfit(target: &Resolved<'_>, way: Option<Way>, plan: &Plan, body: &[u8]) -> Option<Refusal> {
+    if way.is_none() {
+        return Some(no_endpoint(plan));
     }
-    let error = format.request(body, model).err()?;
+    let (kind, model) = (target.provider.kind, target.upstream_model);
+    let error = formats::request(kind, plan.endpoint, body, model).err()?;
     let message = format!("{error}.");
     Some(Refusal::client(400, "unsupported_parameter", message).param(error.param))
+}
+
+fn no_endpoint(plan: &Plan) -> Refusal {
+    let message = format!("The model \"{}\" cannot be used with this endpoint.", plan.model);
+    Refusal::client(400, "unsupported_endpoint", message).param("model")
 }
 
 /// Claims a key for the next attempt: of this target if it is not done with, else of the first other in
@@ -336,6 +344,7 @@ mod tests {
             body_length: 0,
             tokens: 1,
             session: None,
+            own_headers: Vec::new(),
             only: None,
             started: T,
             deadline: T.after(core::time::Duration::from_secs(10)),
@@ -413,5 +422,38 @@ mod tests {
         assert!(lack.limited && !lack.tried);
         assert_eq!(lack.ready_at(), Some(T.window_end(crate::limit::Per::Minute)));
         assert_eq!(refusal(&mut cx, &plan, &lack).status, 429);
+    }
+
+    #[test]
+    fn an_endpoint_that_a_provider_lacks_is_not_asked_of_it() {
+        let provider =
+            |name: &str| json!({"name": name, "keys": [{"id": name, "secret": {"inline": name}}]});
+        let target = |name: &str| json!({"provider": name});
+        let document = json!({
+            "providers": [provider("groq"), provider("openai")],
+            "models": [
+                {"name": "m", "targets": [target("groq"), target("openai")]},
+                {"name": "n", "targets": [target("groq")]},
+            ],
+        });
+        let runtime = load(document.to_string().as_bytes(), &|_| None).unwrap();
+        for (model, endpoint, expected) in [
+            ("m", Endpoint::ChatCompletions, Some(&[0, 1][..])),
+            ("m", Endpoint::Embeddings, Some(&[1])),
+            ("n", Endpoint::ChatCompletions, Some(&[0])),
+            ("n", Endpoint::Embeddings, None),
+            ("m", Endpoint::ImageVariations, None),
+        ] {
+            let mut plan = Plan { endpoint, model: model.to_owned(), ..plan() };
+            let left = leave_out_unfit(&runtime, &mut plan, b"{}");
+            let targets: Vec<u32> = plan.targets(&runtime).collect();
+            match expected {
+                Some(expected) => assert_eq!((left.is_ok(), &targets[..]), (true, expected)),
+                None => {
+                    let refusal = left.unwrap_err();
+                    assert_eq!((refusal.status, refusal.code), (400, "unsupported_endpoint"));
+                }
+            }
+        }
     }
 }

@@ -16,6 +16,8 @@ pub use self::compile::load;
 use crate::config::error::Errors;
 use crate::config::values::Whole;
 use crate::consumer::{Consumer, Consumers};
+use crate::endpoint::{Endpoint, Endpoints};
+use crate::formats::Way;
 use crate::limit::Limit;
 use crate::provider::Kind;
 use crate::time::UnixTime;
@@ -68,6 +70,8 @@ pub struct Provider {
     pub host: String,
     /// Without a trailing slash; may be empty.
     pub base_path: String,
+    /// What it takes in the client's own words.
+    pub endpoints: Endpoints,
     /// Where to look for a key, best first: own keys by tier, then each pool's by tier. Empty where consumers
     /// bring all the keys.
     pub levels: Vec<Vec<KeyIndex>>,
@@ -80,6 +84,16 @@ pub struct Provider {
     pub slot: String,
     /// Record of what was used of the provider.
     pub usage_slot: String,
+}
+
+impl Provider {
+    /// How it takes what clients send to an endpoint; `None`: not at all.
+    pub fn way(&self, endpoint: Endpoint) -> Option<Way> {
+        if self.endpoints.has(endpoint) {
+            return Some(Way::Native);
+        }
+        self.kind.format.translates(endpoint).then_some(Way::Translated)
+    }
 }
 
 #[derive(Debug)]

@@ -11,7 +11,9 @@
 
 use crate::consumer::identify::Caller;
 use crate::effect::{Cx, Effect, Flow};
+use crate::endpoint::Dialect;
 use crate::filter_state;
+use crate::formats::Call;
 use crate::gateway::{ANSWERED_HEADER, CLUSTER_HEADER};
 use crate::headers::Headers;
 use crate::intake::{self, Pending};
@@ -36,6 +38,7 @@ pub struct Host<'a> {
 #[derive(Debug, Default)]
 pub struct Standalone {
     state: State,
+    dialect: Dialect,
     /// Of the answer, where headers went on before the body was there.
     refusal: Option<Reply>,
 }
@@ -86,6 +89,7 @@ impl Standalone {
             Ok(pending) => pending,
             Err(reply) => return self.answer(cx, reply),
         };
+        self.dialect = pending.endpoint.dialect();
         let provider = pinned(runtime, host);
         match runtime.mode {
             Mode::Body => {
@@ -129,7 +133,7 @@ impl Standalone {
         }
         let hold = cx.runtime.mode == Mode::Body;
         let State::Sent(trip) = &mut self.state else { return Flow::Continue };
-        trip.answered(headers, hold, cx.now);
+        trip.answered(cx.runtime, headers, hold, cx.now);
         if hold || end_of_stream {
             return if end_of_stream { self.on_response_body(cx, &[], true) } else { Flow::Pause };
         }
@@ -151,7 +155,7 @@ impl Standalone {
         trip.give_back(cx);
         match trip.refusal(cx, &signal, b"?") {
             Some(refusal) => {
-                let reply = refusal.openai();
+                let reply = refusal.reply(self.dialect);
                 upstream::clean_answer(cx, &trip.headers);
                 cx.remove_header("content-length");
                 cx.set_header(":status", reply.status.to_string());
@@ -219,9 +223,9 @@ impl Standalone {
         let plan = intake::body(cx, pending, body).and_then(|mut plan| {
             plan.only = provider;
             if plan.open_targets(cx.runtime).next().is_none() {
-                return Err(intake::no_model(&plan.model).openai());
+                return Err(intake::no_model(&plan.model).reply(plan.endpoint.dialect()));
             }
-            routing::leave_out_unfit(cx.runtime, &mut plan, body).map_err(Refusal::openai)?;
+            intake::leave_out_unfit(cx, &mut plan, body)?;
             Ok(plan)
         });
         let mut plan = match plan {
@@ -231,7 +235,7 @@ impl Standalone {
         intake::count_request(cx, &plan);
         if let Err(shortage) = routing::advance(cx, &mut plan) {
             let refusal = routing::refusal(cx, &plan, &shortage);
-            return self.answer(cx, refusal.openai());
+            return self.answer(cx, refusal.reply(self.dialect));
         }
         filter_state::planned(cx, &plan, true);
         plan.attempts = 1;
@@ -239,13 +243,14 @@ impl Standalone {
             let cluster = target.provider.cluster.clone();
             let trip = match Trip::start(cx, headers, plan) {
                 Ok(trip) => trip,
-                Err(refusal) => return self.answer(cx, refusal.openai()),
+                Err(refusal) => return self.answer(cx, refusal.reply(self.dialect)),
             };
             // After `Trip::start`, which strips it.
             cx.effects.push(Effect::SetHeader(CLUSTER_HEADER.into(), cluster.into_bytes()));
             return self.patch(cx, trip, body, true);
         }
-        self.answer(cx, Refusal::server(500, "internal_error", "The model has no target.").openai())
+        let refusal = Refusal::server(500, "internal_error", "The model has no target.");
+        self.answer(cx, refusal.reply(self.dialect))
     }
 
     /// Everything that can be decided without the body.
@@ -264,7 +269,8 @@ impl Standalone {
         else {
             let message =
                 "The route names no provider: set its metadata keyward.provider, or mode: body.";
-            return self.answer(cx, Refusal::server(500, "internal_error", message).openai());
+            return self
+                .answer(cx, Refusal::server(500, "internal_error", message).reply(self.dialect));
         };
         let own = runtime.consumers.own_keys(&pending.access.consumer, index);
         let want = Want { model: "", tokens: 0, session: pending.session, tried: &[], own };
@@ -274,7 +280,7 @@ impl Standalone {
             Err(shortage) => {
                 let quota = crate::reply::Quota::default();
                 let refusal = Refusal::shortage(&shortage, "*", quota, cx.now, &mut cx.random);
-                return self.answer(cx, refusal.openai());
+                return self.answer(cx, refusal.reply(self.dialect));
             }
         };
         let ahead = Ahead { provider: index, claim, headers: headers.clone() };
@@ -283,9 +289,24 @@ impl Standalone {
         let Some(credentials) = credentials else {
             ahead.release(cx);
             let message = "Envoy did not supply the secret of a key.";
-            return self.answer(cx, Refusal::server(503, "no_usable_key", message).openai());
+            return self
+                .answer(cx, Refusal::server(503, "no_usable_key", message).reply(self.dialect));
         };
-        upstream::address(cx, headers, provider, pending.endpoint, &credentials);
+        // A path with the model's name in it cannot be written: nobody knows it yet.
+        let (endpoint, stream) = (pending.endpoint, false);
+        let addressed = provider.way(endpoint).and_then(|way| {
+            let call = Call { endpoint, way, model: "", stream };
+            upstream::address(cx, headers, provider, &call, &pending.own_headers, &credentials)
+        });
+        if addressed.is_none() {
+            ahead.release(cx);
+            let message = format!(
+                "The provider \"{}\" cannot be used with this endpoint in mode headers.",
+                provider.name
+            );
+            let refusal = Refusal::client(400, "unsupported_endpoint", message);
+            return self.answer(cx, refusal.reply(self.dialect));
+        }
         // Nobody knows yet how long the patched body will be.
         cx.remove_header("content-length");
         self.state = State::Ahead(Box::new(pending), ahead);
@@ -296,11 +317,11 @@ impl Standalone {
     fn catch_up(&mut self, cx: &mut Cx<'_>, pending: &Pending, ahead: &Ahead, body: &[u8]) -> Flow {
         let plan = intake::body(cx, pending, body).and_then(|mut plan| {
             plan.only = Some(ahead.provider);
-            routing::leave_out_unfit(cx.runtime, &mut plan, body).map_err(Refusal::openai)?;
+            intake::leave_out_unfit(cx, &mut plan, body)?;
             let target = plan
                 .open_targets(cx.runtime)
                 .next()
-                .ok_or_else(|| intake::no_model(&plan.model).openai())?;
+                .ok_or_else(|| intake::no_model(&plan.model).reply(plan.endpoint.dialect()))?;
             plan.target = target;
             Ok(plan)
         });
@@ -320,12 +341,12 @@ impl Standalone {
         }
         let trip = match Trip::resume(cx, &ahead.headers, plan) {
             Ok(trip) => trip,
-            Err(refusal) => return self.answer(cx, refusal.openai()),
+            Err(refusal) => return self.answer(cx, refusal.reply(self.dialect)),
         };
         self.patch(cx, trip, body, false)
     }
 
-    fn patch(&mut self, cx: &mut Cx<'_>, trip: Trip, body: &[u8], headers_held: bool) -> Flow {
+    fn patch(&mut self, cx: &mut Cx<'_>, mut trip: Trip, body: &[u8], headers_held: bool) -> Flow {
         match trip.patches_body.then(|| trip.patched(cx.runtime, body)) {
             Some(Some(patched)) => {
                 if headers_held {
@@ -338,7 +359,7 @@ impl Standalone {
                 trip.give_back(cx);
                 let message = "The request could not be written for its provider.";
                 let refusal = Refusal::server(500, "internal_error", message);
-                return self.answer(cx, refusal.openai());
+                return self.answer(cx, refusal.reply(self.dialect));
             }
             Some(None) | None => {}
         }
@@ -366,7 +387,7 @@ impl Standalone {
             _ => trip.refusal(cx, signal, error),
         };
         match refusal {
-            Some(refusal) => self.answer(cx, refusal.openai()),
+            Some(refusal) => self.answer(cx, refusal.reply(self.dialect)),
             None => {
                 trip.pass(cx);
                 trip.translate_error(cx, error);

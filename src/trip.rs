@@ -5,17 +5,18 @@
 
 use crate::answer::{Answer, MAX_ERROR, Shown, Step};
 use crate::effect::{Cx, Effect};
+use crate::endpoint::Endpoint;
 use crate::filter_state;
-use crate::formats::Format;
+use crate::formats::{self, Call, Echo, Setup, Way};
 use crate::gateway::ANSWERED_HEADER;
 use crate::headers::Headers;
 use crate::hint::{self, Reported};
 use crate::keys;
-use crate::members::{self, Ask, Spans};
+use crate::members::{self, Ask, Changes, LimitName, Spans};
 use crate::observe::Outcome;
 use crate::plan::{FILTER_STATE, Plan};
 use crate::reply::Refusal;
-use crate::routing;
+use crate::routing::{self, Resolved};
 use crate::runtime::{Key, KeyIndex, Runtime};
 use crate::settle::{self, Sent};
 use crate::signal::{self, Scope, Signal, Verdict};
@@ -29,8 +30,11 @@ pub struct Trip {
     /// Of the secret that was sent.
     fingerprint: u64,
     sent_at: UnixTime,
-    /// Of the provider.
-    format: Format,
+    /// How the provider takes the request.
+    way: Way,
+    /// Random: for an answer without an id.
+    nonce: u64,
+    echo: Echo,
     /// The body is not what the client sent: another model name, `include_usage`, another format.
     pub patches_body: bool,
     hide_usage: bool,
@@ -50,7 +54,7 @@ enum Phase {
     Waiting,
     /// An answer that is no success; the body says more.
     ErrorBody,
-    Answer(Answer),
+    Answer(Box<Answer>),
     /// The client has got something in its place; what still comes is dropped.
     Replaced,
     /// Nothing more to decide or to count.
@@ -95,7 +99,16 @@ impl Trip {
         };
         let fingerprint = credentials.fingerprint;
         let Some(target) = plan.resolve(runtime) else { return Err(reconfigured()) };
-        upstream::address(cx, headers, target.provider, plan.endpoint, &credentials);
+        let way = target.provider.way(plan.endpoint);
+        let addressed = way.and_then(|way| {
+            let (endpoint, model) = (plan.endpoint, target.upstream_model);
+            let call = Call { endpoint, way, model, stream: plan.stream };
+            upstream::address(cx, headers, target.provider, &call, &plan.own_headers, &credentials)
+        });
+        if addressed.is_none() {
+            routing::release(cx, &mut plan);
+            return Err(unaddressable());
+        }
         let trip = Self::with_key(cx, fingerprint, plan)?;
         // The body starts anew with every attempt, its length does not.
         let is_left_over = trip.plan.attempts > 1 && !trip.patches_body;
@@ -115,18 +128,23 @@ impl Trip {
     fn with_key(cx: &mut Cx<'_>, fingerprint: u64, plan: Plan) -> Result<Self, Refusal> {
         let runtime = cx.runtime;
         let Some(target) = plan.resolve(runtime) else { return Err(reconfigured()) };
-        let format = target.provider.kind.format;
+        let Some(way) = target.provider.way(plan.endpoint) else { return Err(unaddressable()) };
+        let translates = way == Way::Translated;
         let hide_usage = plan.stream
-            && !format.is_foreign()
+            && !translates
             && plan.endpoint.takes_stream_options()
             && target.provider.include_usage
             && !plan.wants_usage;
-        let patches_body = hide_usage || format.is_foreign() || target.upstream_model != plan.model;
+        let limit = plan.limit_name(&target).filter(|_| !translates);
+        let patches_body =
+            hide_usage || translates || limit.is_some() || target.upstream_model != plan.model;
         let sent_at = cx.now.max(plan.not_before);
         let trip = Self {
             fingerprint,
             sent_at,
-            format,
+            way,
+            nonce: cx.random.next_u64(),
+            echo: Echo::default(),
             patches_body,
             hide_usage,
             reported: Reported::default(),
@@ -142,15 +160,19 @@ impl Trip {
     }
 
     /// The body for the provider. `None`: it is not the body that was planned for.
-    pub fn patched(&self, runtime: &Runtime, body: &[u8]) -> Option<Vec<u8>> {
+    pub fn patched(&mut self, runtime: &Runtime, body: &[u8]) -> Option<Vec<u8>> {
         let target = self.plan.resolve(runtime)?;
         if self.translates() {
-            return self.format.request(body, target.upstream_model).ok();
+            let (kind, endpoint) = (target.provider.kind, self.plan.endpoint);
+            let written = formats::request(kind, endpoint, body, target.upstream_model).ok()?;
+            self.echo = written.echo;
+            return Some(written.body);
         }
         let model = (target.upstream_model != self.plan.model).then_some(target.upstream_model);
-        let patch = |spans: &Spans| {
-            members::patch(body, spans, model, self.hide_usage).map(std::borrow::Cow::into_owned)
-        };
+        let limit = self.plan.limit_name(&target);
+        let changes = Changes { model, include_usage: self.hide_usage, limit };
+        let patch =
+            |spans: &Spans| members::patch(body, spans, changes).map(std::borrow::Cow::into_owned);
         patch(&self.plan.spans).or_else(|| {
             // Another filter changed the body: read it again, if it is still about the same model.
             let default = self.plan.endpoint.default_model();
@@ -161,14 +183,23 @@ impl Trip {
     }
 
     /// The answer begins. `hold`: nothing of it may go on before [`Progress::Opened`].
-    pub fn answered(&mut self, headers: &Headers, hold: bool, now: UnixTime) {
+    pub fn answered(&mut self, runtime: &Runtime, headers: &Headers, hold: bool, now: UnixTime) {
         self.status = headers.text(":status").and_then(|s| s.parse().ok()).unwrap_or_default();
         self.reported = hint::headroom(headers, now);
         self.headers = headers.clone();
         self.phase = if (200..300).contains(&self.status) {
-            let translation = self.translates().then_some((self.format, self.plan.wants_usage));
+            let target = self.plan.resolve(runtime).filter(|_| self.translates());
+            let translation = target.map(|target| Setup {
+                endpoint: self.plan.endpoint,
+                format: target.provider.kind.format,
+                include_usage: self.plan.wants_usage,
+                created: now.0 / 1_000,
+                nonce: self.nonce,
+                echo: core::mem::take(&mut self.echo),
+            });
             let shown = Shown { hide_usage: self.hide_usage, translation };
-            Phase::Answer(Answer::new(headers, self.plan.endpoint, shown, hold, now))
+            let answer = Answer::new(headers, self.plan.endpoint, shown, hold, now);
+            Phase::Answer(Box::new(answer))
         } else {
             Phase::ErrorBody
         };
@@ -337,6 +368,12 @@ impl Trip {
         if changes && self.headers.contains("content-length") {
             cx.remove_header("content-length");
         }
+        if let Phase::Answer(answer) = &self.phase
+            && let Some(streamed) = answer.translated()
+        {
+            let kind = if streamed { "text/event-stream" } else { "application/json" };
+            cx.set_header("content-type", kind);
+        }
         cx.set_header(ANSWERED_HEADER, "1");
         if (300..400).contains(&self.status) {
             // Envoy would follow a provider's redirect with the key still in the request.
@@ -357,7 +394,7 @@ impl Trip {
 
     /// Whether the provider does not speak the client's format.
     pub fn translates(&self) -> bool {
-        self.format.is_foreign()
+        self.way == Way::Translated
     }
 
     /// After [`Self::pass`] of an answer that is no success: its body in the client's format, and nothing else.
@@ -365,7 +402,8 @@ impl Trip {
         if !self.translates() {
             return;
         }
-        let (status, body) = self.format.error(self.status, error);
+        let dialect = self.plan.endpoint.dialect();
+        let (status, body) = formats::error(dialect, self.status, error);
         if status != self.status {
             cx.set_header(":status", status.to_string());
         }
@@ -462,6 +500,15 @@ impl Trip {
 }
 
 impl Plan {
+    /// What the provider calls the bound of the answer, where the client calls it something else.
+    fn limit_name(&self, target: &Resolved<'_>) -> Option<LimitName> {
+        if self.endpoint != Endpoint::ChatCompletions {
+            return None;
+        }
+        let kind = target.provider.kind;
+        kind.answer_limit.instead_of(self.spans.limit()?, target.upstream_model)
+    }
+
     /// The key that was claimed for this attempt, wherever a reload has put it.
     pub fn claimed_key<'a>(&self, runtime: &'a Runtime) -> Option<(KeyIndex, &'a Key)> {
         let (claim, wanted) = (self.claim?, self.tried.last()?);
@@ -473,6 +520,11 @@ impl Plan {
 
 fn server_error() -> Signal {
     Signal { verdict: Verdict::ServerError, hint: None, scope: Scope::Key }
+}
+
+fn unaddressable() -> Refusal {
+    let message = "The provider has no path for this model and endpoint.";
+    Refusal::server(500, "internal_error", message)
 }
 
 fn reconfigured() -> Refusal {

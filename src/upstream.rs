@@ -3,8 +3,7 @@
 
 use crate::consumer::identify::CREDENTIALS;
 use crate::effect::Cx;
-use crate::endpoint::Endpoint;
-use crate::formats::{self, Format};
+use crate::formats::{self, Call, Format, Way};
 use crate::headers::Headers;
 use crate::provider::Credential;
 use crate::runtime::{Key, Provider, Secret, fingerprint};
@@ -22,6 +21,9 @@ const NOT_FOR_PROVIDERS: [&str; 6] = [
     "proxy-authorization",
     "x-envoy-original-url",
 ];
+
+/// Request headers of Anthropic's clients that only Anthropic gets.
+pub const ANTHROPIC: [&str; 2] = ["anthropic-version", "anthropic-beta"];
 
 /// Answer headers that speak of the account behind the key, not of the client.
 const NOT_FOR_CLIENTS: [&str; 9] = [
@@ -62,17 +64,19 @@ pub fn credentials<'a>(headers: &'a Headers, key: &'a Key) -> Option<Credentials
 ///
 /// Headers persist between attempts, so this is complete in itself: it relies on nothing but the
 /// endpoint. The query of the client is not passed on; no endpoint here takes one.
+///
+/// `None`: the provider has no path for the call.
 pub fn address(
     cx: &mut Cx<'_>,
     headers: &Headers,
     provider: &Provider,
-    endpoint: Endpoint,
+    call: &Call<'_>,
+    own_headers: &[(String, String)],
     credentials: &Credentials<'_>,
-) {
-    strip(cx, headers);
+) -> Option<()> {
     let format = provider.kind.format;
-    // A target without such a path was left out of the plan.
-    let path = format.path(endpoint).unwrap_or_default();
+    let path = format.path(call)?;
+    strip(cx, headers);
     cx.set_header(":path", format!("{}{path}", provider.base_path));
     cx.set_header(":authority", provider.host.as_bytes());
     match provider.kind.credential {
@@ -81,13 +85,21 @@ pub fn address(
         }
         Credential::Header(name) => cx.set_header(name, credentials.value),
     }
-    if format == Format::Anthropic {
-        cx.set_header("anthropic-version", formats::ANTHROPIC_VERSION);
+    if call.way == Way::Translated {
         cx.set_header("content-type", "application/json");
         for (name, _) in headers.iter().filter(|(name, _)| name.starts_with(b"openai-")) {
             cx.remove_header(String::from_utf8_lossy(name));
         }
     }
+    if format == Format::Anthropic {
+        cx.set_header("anthropic-version", formats::ANTHROPIC_VERSION);
+        for (name, value) in own_headers {
+            if let Some(name) = ANTHROPIC.into_iter().find(|known| known == name) {
+                cx.set_header(name, value.as_bytes());
+            }
+        }
+    }
+    Some(())
 }
 
 /// Removes every credential and everything that is between Keyward's stages.
@@ -119,6 +131,7 @@ pub fn clean_answer(cx: &mut Cx<'_>, headers: &Headers) {
 mod tests {
     use super::*;
     use crate::effect::Effect;
+    use crate::endpoint::Endpoint;
     use crate::ledger::memory::Memory;
     use crate::runtime::{Runtime, load};
     use crate::time::UnixTime;
@@ -185,7 +198,13 @@ mod tests {
             let left = changed(&runtime, &left_behind, |cx, headers| {
                 let secret = credentials(headers, &runtime.keys[0]).unwrap();
                 let provider = &runtime.providers[0];
-                address(cx, headers, provider, Endpoint::ChatCompletions, &secret);
+                let call = Call {
+                    endpoint: Endpoint::ChatCompletions,
+                    way: Way::Native,
+                    model: "m",
+                    stream: false,
+                };
+                address(cx, headers, provider, &call, &[], &secret).unwrap();
             });
             let mut expected = [
                 (":path", "/base/chat/completions"),

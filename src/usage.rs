@@ -44,7 +44,7 @@ impl Usage {
     }
 }
 
-/// Reads the `usage` object of chat completions, completions, embeddings or responses.
+/// Reads the `usage` object of chat completions, completions, embeddings, responses or messages.
 ///
 /// `None` where it holds no count at all (`null`, `{}`). A member that is missing, `null`, negative or no number
 /// counts as absent; a fraction is cut off; what exceeds `u64` is `u64::MAX`. Beside OpenAI's own members:
@@ -53,15 +53,20 @@ impl Usage {
 /// - A whole that is missing is what `total_tokens` leaves for it (embeddings give only that).
 /// - xAI and Gemini leave reasoning out of `completion_tokens` and have it in `total_tokens` alone: what the total
 ///   has on top of both wholes is completion, as which it is billed.
+/// - Anthropic's `cache_read_input_tokens` and `cache_creation_input_tokens` are no part of its `input_tokens`.
 pub fn parse(usage_object: &[u8]) -> Option<Usage> {
     let (mut prompt, mut completion, mut total) = (None, None, None);
-    let mut parts = Usage::default();
+    let (mut parts, mut beside) = (Usage::default(), Usage::default());
     members::walk(core::str::from_utf8(usage_object).ok()?, |name, value| match name {
         "prompt_tokens" | "input_tokens" => prompt = members::count(value).or(prompt),
         "completion_tokens" | "output_tokens" => completion = members::count(value).or(completion),
         "total_tokens" => total = members::count(value),
         "prompt_cache_hit_tokens" | "cached_tokens" => {
             parts.cached = members::count(value).unwrap_or_default().max(parts.cached);
+        }
+        "cache_read_input_tokens" => beside.cached = members::count(value).unwrap_or_default(),
+        "cache_creation_input_tokens" => {
+            beside.cache_write = members::count(value).unwrap_or_default();
         }
         "prompt_tokens_details"
         | "input_tokens_details"
@@ -73,6 +78,8 @@ pub fn parse(usage_object: &[u8]) -> Option<Usage> {
     prompt.or(completion).or(total)?;
     let total = total.unwrap_or_default();
     let prompt = prompt.unwrap_or(total.saturating_sub(completion.unwrap_or_default()));
+    let prompt = prompt.saturating_add(beside.cached).saturating_add(beside.cache_write);
+    let parts = parts.max(beside);
     let completion = completion.unwrap_or_default().max(total.saturating_sub(prompt));
     let cached = parts.cached.min(prompt);
     Some(Usage {
@@ -92,7 +99,8 @@ fn details(object: &str) -> Usage {
         match name {
             "cached_tokens" => parts.cached = count,
             "cache_write_tokens" => parts.cache_write = count,
-            "reasoning_tokens" => parts.reasoning = count,
+            // The second is Anthropic's.
+            "reasoning_tokens" | "thinking_tokens" => parts.reasoning = count,
             _ => {}
         }
     });
@@ -149,6 +157,12 @@ mod tests {
             (r#"{"prompt_tokens":8,"total_tokens":8}"#, usage(8, 0, 0, 0, 0)),
             (r#"{"total_tokens":8}"#, usage(8, 0, 0, 0, 0)),
             (r#"{"completion_tokens":3,"total_tokens":8}"#, usage(5, 3, 0, 0, 0)),
+            // Messages.
+            (
+                r#"{"input_tokens":9,"cache_creation_input_tokens":30,"cache_read_input_tokens":4000,
+                    "output_tokens":60,"output_tokens_details":{"thinking_tokens":41},"service_tier":"standard"}"#,
+                usage(4039, 60, 4000, 41, 30),
+            ),
             // DeepSeek, Moonshot.
             (
                 r#"{"prompt_tokens":20,"completion_tokens":9,"prompt_cache_hit_tokens":15,"prompt_cache_miss_tokens":5}"#,

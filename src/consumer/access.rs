@@ -106,7 +106,7 @@ impl Access {
     pub fn sees(&self, runtime: &Runtime, model: &Model, name: &str) -> bool {
         Endpoint::ALL
             .into_iter()
-            .any(|api| self.barred(runtime, Operation::Api(api), model, name).is_some())
+            .any(|api| self.barred(runtime, api.operation(), model, name).is_some())
     }
 
     fn permits<'r>(

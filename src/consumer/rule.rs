@@ -194,12 +194,19 @@ pub fn allowed<'r>(
 }
 
 /// The names of operations in rules.
-pub const OPERATIONS: [(&str, Operation); 6] = [
+pub const OPERATIONS: [(&str, Operation); 13] = [
     ("chat", Operation::Api(Endpoint::ChatCompletions)),
     ("completions", Operation::Api(Endpoint::Completions)),
     ("embeddings", Operation::Api(Endpoint::Embeddings)),
     ("responses", Operation::Api(Endpoint::Responses)),
     ("moderations", Operation::Api(Endpoint::Moderations)),
+    ("speech", Operation::Api(Endpoint::Speech)),
+    ("transcriptions", Operation::Api(Endpoint::Transcriptions)),
+    ("translations", Operation::Api(Endpoint::Translations)),
+    ("image_generations", Operation::Api(Endpoint::ImageGenerations)),
+    ("image_edits", Operation::Api(Endpoint::ImageEdits)),
+    ("image_variations", Operation::Api(Endpoint::ImageVariations)),
+    ("messages", Operation::Api(Endpoint::Messages)),
     ("models", Operation::Models),
 ];
 

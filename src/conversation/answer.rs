@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::Part;
+use super::{Citation, Part};
 use crate::usage::Usage;
 
 /// What a provider said in one document.
@@ -70,8 +70,11 @@ pub enum Event<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Opened<'a> {
     Text,
+    /// The model says that it will not; its deltas are [`Delta::Text`].
+    Refusal,
     Thinking {
-        origin: &'static str,
+        /// As of [`Block::Thinking`](super::Block::Thinking).
+        origin: Option<&'static str>,
     },
     Redacted {
         data: Cow<'a, str>,
@@ -92,6 +95,8 @@ pub enum Delta<'a> {
     Signature(Cow<'a, str>),
     /// A piece of JSON text.
     Arguments(Cow<'a, str>),
+    /// Of the text block.
+    Citation(Citation<'a>),
 }
 
 /// What went wrong, as a provider says it.
@@ -112,6 +117,8 @@ pub enum FailureKind {
     RateLimit,
     Overloaded,
     Timeout,
+    /// The stream ended too early.
+    Truncated,
     /// Also every kind that Keyward does not know.
     Server,
 }
@@ -127,7 +134,7 @@ impl FailureKind {
             Self::NotFound => 404,
             Self::TooLarge => 413,
             Self::RateLimit => 429,
-            Self::Server => 500,
+            Self::Server | Self::Truncated => 500,
             Self::Overloaded => 503,
             Self::Timeout => 504,
         }

@@ -10,6 +10,10 @@ pub struct Request<'a> {
     pub model: Cow<'a, str>,
     /// In order, instructions in their places.
     pub messages: Vec<Message<'a>>,
+    /// How many of the messages in front have a member of their own in the client's request (`system`).
+    pub preamble: usize,
+    /// What the client calls the list of the others; empty: `messages`.
+    pub list: &'static str,
     pub tools: Vec<Tool<'a>>,
     pub tool_choice: Option<ToolChoice<'a>>,
     /// Whether an answer may hold more than one tool call.
@@ -29,6 +33,18 @@ pub struct Request<'a> {
     pub user: Option<Cow<'a, str>>,
     /// As the client calls it; a writer that knows its provider's words maps it.
     pub service_tier: Option<Cow<'a, str>>,
+}
+
+impl Request<'_> {
+    /// Where in the client's own request a message is, for errors.
+    pub fn path(&self, message: usize) -> String {
+        let list = if self.list.is_empty() { "messages" } else { self.list };
+        match message.checked_sub(self.preamble) {
+            Some(index) => format!("{list}[{index}]"),
+            None if list == "messages" => "system".to_owned(),
+            None => "instructions".to_owned(),
+        }
+    }
 }
 
 /// Numbers as they were written.
@@ -60,16 +76,34 @@ pub enum Role {
     Assistant,
 }
 
-/// A block and whether a prompt cache ends behind it.
+/// A block and what is said about it.
 #[derive(Debug)]
 pub struct Part<'a> {
     pub block: Block<'a>,
+    /// A prompt cache ends behind it.
     pub cache: Option<CacheMark<'a>>,
+    /// What a text of an answer is based on. Not read in requests: no provider asks for it back.
+    pub citations: Vec<Citation<'a>>,
+}
+
+/// Where something that a model says comes from. Every member but one source can be absent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Citation<'a> {
+    /// A page.
+    pub url: Option<Cow<'a, str>>,
+    /// A document of the request, counted from 0 over all of its documents.
+    pub document: Option<u32>,
+    /// Of the page or document.
+    pub title: Option<Cow<'a, str>>,
+    /// The words of the source.
+    pub quote: Option<Cow<'a, str>>,
+    /// Which characters (Unicode scalar values) of the answer's text are based on it, end exclusive.
+    pub span: Option<(u32, u32)>,
 }
 
 impl<'a> From<Block<'a>> for Part<'a> {
     fn from(block: Block<'a>) -> Self {
-        Self { block, cache: None }
+        Self { block, cache: None, citations: Vec::new() }
     }
 }
 

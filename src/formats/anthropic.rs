@@ -65,12 +65,14 @@
 
 mod answer;
 mod content;
+mod error;
 mod model;
 mod request;
 mod schema;
 mod stream;
 
-pub(super) use self::answer::{failure, read};
+pub(super) use self::answer::read;
+pub(super) use self::error::{error, error_event};
 pub(super) use self::request::write;
 pub(super) use self::stream::StreamReader;
 

@@ -42,6 +42,6 @@ mod content;
 mod request;
 mod stream;
 
-pub(super) use self::answer::{error, write};
+pub(super) use self::answer::{error, error_event, write};
 pub(super) use self::request::read;
 pub(super) use self::stream::StreamWriter;

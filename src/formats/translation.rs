@@ -1,10 +1,11 @@
 //! One answer on its way from the provider's format to the client's.
 
-use super::{Format, anthropic, openai};
-use crate::conversation::{Event, Failure, FailureKind, Opened};
+use super::stream::{Frame, Framing, StreamReader, StreamWriter};
+use super::{Echo, Format, anthropic, failure, openai, stream, truncated, write_error};
+use crate::conversation::{Answer, Event, Failure, FailureKind, Opened};
+use crate::endpoint::{Dialect, Endpoint};
 use crate::members;
 use crate::observe::{Class, Outcome};
-use crate::sse::Framer;
 use crate::usage::Usage;
 
 /// Largest answer in one document, in bytes, that is translated.
@@ -13,11 +14,27 @@ const MAX_ANSWER: usize = 32 * 1024 * 1024;
 /// Longest error in bytes that is kept.
 const MAX_ERROR: usize = 16 * 1024;
 
+/// What is known of an answer before it comes.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// What the client asked, and so how it is answered.
+    pub endpoint: Endpoint,
+    /// Of the provider.
+    pub format: Format,
+    /// The client asked for the usage chunk of a stream of chat completions.
+    pub include_usage: bool,
+    /// Unix time in seconds.
+    pub created: u64,
+    /// Random: for an answer without an id.
+    pub nonce: u64,
+    pub echo: Echo,
+}
+
 /// Takes the bytes of an answer, gives those for the client. Never both: what comes out is all translated.
 #[derive(Debug)]
 pub struct Translation {
-    format: Format,
-    created: u64,
+    setup: Setup,
+    streamed: bool,
     form: Form,
     seen: Seen,
 }
@@ -26,16 +43,16 @@ pub struct Translation {
 enum Form {
     /// One document, which has to be whole first.
     Document(Vec<u8>),
-    Stream(Box<Stream>),
+    Stream(Stream),
     /// Complete or failed: nothing follows.
     Over,
 }
 
 #[derive(Debug)]
 struct Stream {
-    framer: Framer,
-    reader: anthropic::StreamReader,
-    writer: openai::StreamWriter,
+    framing: Framing,
+    reader: Box<dyn StreamReader>,
+    writer: Box<dyn StreamWriter>,
 }
 
 /// What is known of the answer; as [`StreamObserver`](crate::observe::StreamObserver) tells it.
@@ -48,18 +65,18 @@ struct Seen {
 }
 
 impl Translation {
-    /// `streamed`: by the content type of the answer. `created`: Unix time in seconds.
-    pub fn new(format: Format, streamed: bool, include_usage: bool, created: u64) -> Self {
+    /// `streamed`: by [`Format::is_stream`] of the answer.
+    pub fn new(setup: Setup, streamed: bool) -> Self {
         let form = if streamed {
-            Form::Stream(Box::new(Stream {
-                framer: Framer::new(),
-                reader: anthropic::StreamReader::default(),
-                writer: openai::StreamWriter::new(include_usage, created),
-            }))
+            Form::Stream(Stream {
+                framing: Framing::of(setup.format),
+                reader: stream::reader(setup.format),
+                writer: stream::writer(&setup),
+            })
         } else {
             Form::Document(Vec::new())
         };
-        Self { format, created, form, seen: Seen::default() }
+        Self { setup, streamed, form, seen: Seen::default() }
     }
 
     /// The bytes for the client in place of `chunk`.
@@ -77,7 +94,7 @@ impl Translation {
             }
             Form::Stream(stream) => {
                 stream.feed(chunk, end_of_stream, &mut self.seen, &mut out);
-                if self.seen.is_over() {
+                if self.seen.is_over() || end_of_stream {
                     self.form = Form::Over;
                 }
             }
@@ -99,6 +116,7 @@ impl Translation {
         self.seen.error.as_deref()
     }
 
+    /// [`Outcome::Open`] after the end: the stream was cut off, and its client has been told so.
     pub fn outcome(&self) -> Outcome {
         match (&self.seen.error, self.seen.complete) {
             (Some(_), _) => Outcome::Failed,
@@ -107,60 +125,94 @@ impl Translation {
         }
     }
 
+    /// Whether what the client gets is a stream.
+    pub fn is_stream(&self) -> bool {
+        self.streamed
+    }
+
     /// Whether nothing can go on before all has come.
     pub fn is_document(&self) -> bool {
         matches!(self.form, Form::Document(_))
     }
 
     fn document(&mut self, body: &[u8], out: &mut Vec<u8>) {
-        let answer = if body.len() > MAX_ANSWER { None } else { anthropic::read(body) };
+        let answer = if body.len() > MAX_ANSWER { None } else { read(self.setup.format, body) };
         if let Some(answer) = answer {
             self.seen.usage = answer.usage;
             self.seen.opening = Some(Class::Content);
             self.seen.complete = true;
-            *out = openai::write(&answer, self.created);
+            *out = write(&self.setup, &answer);
             return;
         }
         // An error in the clothes of an answer, or nothing that makes sense.
         let error = error_of(body);
         let failure = match error {
-            Some(error) => self.format.failure(error),
+            Some(error) => failure::read(None, error),
             None => incomprehensible(),
         };
-        *out = openai::error(&failure);
+        *out = write_error(self.setup.endpoint.dialect(), &failure);
         self.seen.fail(error);
+    }
+}
+
+/// A whole answer; `None`: it is none.
+fn read(format: Format, body: &[u8]) -> Option<Answer<'_>> {
+    match format {
+        Format::OpenAi | Format::Anthropic => anthropic::read(body),
+    }
+}
+
+fn write(setup: &Setup, answer: &Answer<'_>) -> Vec<u8> {
+    match setup.endpoint.dialect() {
+        Dialect::OpenAi | Dialect::Anthropic | Dialect::Responses => {
+            openai::write(answer, setup.created)
+        }
     }
 }
 
 impl Stream {
     fn feed(&mut self, chunk: &[u8], end: bool, seen: &mut Seen, out: &mut Vec<u8>) {
-        let Self { framer, reader, writer } = self;
+        let Self { framing, reader, writer } = self;
         let mut understood = true;
-        let mut each = |event: crate::sse::Event<'_>| {
+        let mut each = |frame: Frame<'_>| {
             if !understood || seen.is_over() {
                 return;
             }
-            let read = reader.read(&event.data, |step| {
-                seen.note(&step, &event.data);
-                writer.write(&step, out);
+            let read = reader.read(frame, &mut |step| {
+                if !seen.is_over() {
+                    seen.note(&step, frame.data);
+                    writer.write(&step, out);
+                }
             });
             understood = read.is_ok();
         };
-        let framed = framer.feed(chunk, &mut each);
+        let framed = framing.feed(chunk, &mut each);
         let corrupt = framed.is_err() || !understood;
-        if end && !corrupt {
-            // What is left may be the last event or half of one: that is no nonsense, but a cut.
-            framer.finish(|event| {
-                let read = reader.read(&event.data, |step| {
-                    seen.note(&step, &event.data);
-                    writer.write(&step, out);
-                });
-                let _ = read;
-            });
-        }
         if corrupt && !seen.is_over() {
             seen.fail(None);
             writer.write(&Event::Failed(incomprehensible()), out);
+        }
+        if !end || seen.is_over() {
+            return;
+        }
+        // What is left may be the last message or half of one: that is no nonsense, but a cut.
+        framing.finish(&mut |frame| {
+            let read = reader.read(frame, &mut |step| {
+                if !seen.is_over() {
+                    seen.note(&step, frame.data);
+                    writer.write(&step, out);
+                }
+            });
+            let _ = read;
+        });
+        reader.finish(&mut |step| {
+            if !seen.is_over() {
+                seen.note(&step, b"");
+                writer.write(&step, out);
+            }
+        });
+        if !seen.is_over() {
+            writer.write(&Event::Failed(truncated()), out);
         }
     }
 }

@@ -6,9 +6,13 @@ fn read(body: &str) -> Ask<'_> {
     Ask::read(body.as_bytes()).unwrap_or_else(|error| panic!("{error}: {body}"))
 }
 
+fn changes(model: Option<&str>, include_usage: bool) -> Changes<'_> {
+    Changes { model, include_usage, limit: None }
+}
+
 fn patched(body: &str, model: Option<&str>, include_usage: bool) -> String {
     let spans = read(body).spans;
-    let out = patch(body.as_bytes(), &spans, model, include_usage).expect("its own spans");
+    let out = patch(body.as_bytes(), &spans, changes(model, include_usage)).expect("its own spans");
     String::from_utf8(out.into_owned()).unwrap()
 }
 
@@ -218,7 +222,7 @@ fn nothing_to_change_borrows() {
     let body = br#"{"model":"m","stream":true,"stream_options":{"include_usage":true}}"#;
     let spans = Ask::read(body).unwrap().spans;
     for include_usage in [false, true] {
-        let out = patch(body, &spans, None, include_usage);
+        let out = patch(body, &spans, changes(None, include_usage));
         assert!(matches!(out, Some(Cow::Borrowed(same)) if same == body));
     }
 }
@@ -230,7 +234,7 @@ fn spans_travel_and_fit_their_own_body_only() {
     let bytes = postcard::to_allocvec(&spans).unwrap();
     assert!(bytes.len() <= 16, "{}", bytes.len());
     let spans: Spans = postcard::from_bytes(&bytes).unwrap();
-    assert!(patch(body.as_bytes(), &spans, Some("n"), true).is_some());
+    assert!(patch(body.as_bytes(), &spans, changes(Some("n"), true)).is_some());
     for other in [
         "",
         "{}",
@@ -239,7 +243,7 @@ fn spans_travel_and_fit_their_own_body_only() {
         r#"{ "model":"m","stream":true,"use":"u"}"#,
         r#"{"stream":true,"model":"m","user":"u"}"#,
     ] {
-        assert_eq!(patch(other.as_bytes(), &spans, Some("n"), true), None, "{other}");
+        assert_eq!(patch(other.as_bytes(), &spans, changes(Some("n"), true)), None, "{other}");
     }
 }
 
@@ -271,12 +275,13 @@ fn no_mutation_panics() {
                     bytes.push(b'{');
                 }
             }
-            let _ = patch(&bytes, &spans, Some("n"), true);
+            let _ = patch(&bytes, &spans, changes(Some("n"), true));
             match Ask::read(&bytes) {
                 Err(_) => refused += 1,
                 Ok(ask) => {
                     read += 1;
-                    let out = patch(&bytes, &ask.spans, Some("n"), true).expect("own spans");
+                    let out =
+                        patch(&bytes, &ask.spans, changes(Some("n"), true)).expect("own spans");
                     let again = Ask::read(&out).expect("a patched body is valid");
                     assert_eq!(again.model, "n");
                     assert_eq!(again.include_usage, ask.stream.then_some(true));
@@ -376,10 +381,56 @@ fn a_model_that_was_left_out_is_written_where_the_provider_calls_it_otherwise() 
     ] {
         let ask = Ask::read_or(body.as_bytes(), Some("default")).unwrap();
         assert_eq!(ask.model, if body.contains("own") { "own" } else { "default" });
-        let same = patch(body.as_bytes(), &ask.spans, None, false).unwrap();
+        let same = patch(body.as_bytes(), &ask.spans, Changes::default()).unwrap();
         assert_eq!(same, body.as_bytes());
-        let patched = patch(body.as_bytes(), &ask.spans, Some("other"), false).unwrap();
+        let patched = patch(body.as_bytes(), &ask.spans, changes(Some("other"), false)).unwrap();
         assert_eq!(core::str::from_utf8(&patched).unwrap(), expected);
     }
     assert_eq!(Ask::read(br#"{"input":"x"}"#), Err(BodyError::MissingModel));
+}
+
+#[test]
+fn the_bound_of_the_answer_gets_another_name_and_nothing_else_changes() {
+    use LimitName::{MaxCompletionTokens as New, MaxTokens as Old};
+    for (body, given, wanted, expected) in [
+        (
+            r#"{"model":"m","max_tokens":5}"#,
+            Some(Old),
+            New,
+            r#"{"model":"m","max_completion_tokens":5}"#,
+        ),
+        (
+            "{\"max_completion_tokens\" :\n 5e0 , \"model\":\"m\"}",
+            Some(New),
+            Old,
+            "{\"max_tokens\" :\n 5e0 , \"model\":\"m\"}",
+        ),
+        // Of both, neither can be given up; and `max_tokens` elsewhere is somebody else's.
+        (
+            r#"{"model":"m","max_tokens":5,"max_completion_tokens":6}"#,
+            None,
+            Old,
+            r#"{"model":"m","max_tokens":5,"max_completion_tokens":6}"#,
+        ),
+        (
+            r#"{"model":"m","x":{"max_tokens":5}}"#,
+            None,
+            New,
+            r#"{"model":"m","x":{"max_tokens":5}}"#,
+        ),
+        (r#"{"model":"m","max_token\u0073":5}"#, None, New, r#"{"model":"m","max_token\u0073":5}"#),
+    ] {
+        let spans = read(body).spans;
+        assert_eq!(spans.limit(), given, "{body}");
+        let changes = Changes { limit: Some(wanted), ..Changes::default() };
+        let out = patch(body.as_bytes(), &spans, changes).unwrap();
+        assert_eq!(core::str::from_utf8(&out), Ok(expected));
+    }
+    let body = r#"{"max_tokens":5,"model":"m","stream":true}"#;
+    let changes = Changes { model: Some("n"), include_usage: true, limit: Some(New) };
+    let out = patch(body.as_bytes(), &read(body).spans, changes).unwrap();
+    assert_eq!(
+        core::str::from_utf8(&out).unwrap(),
+        r#"{"max_completion_tokens":5,"model":"n","stream":true,"stream_options":{"include_usage":true}}"#
+    );
 }

@@ -73,11 +73,20 @@ pub fn classify<'a>(event: &'a Event<'_>) -> Observation<'a> {
     }
 }
 
-/// The types of events that tell the state of a response; all others are its content.
+/// The types of events that tell the state of a response or message; all others are its content.
 fn lifecycle(kind: &str) -> Option<Class> {
     match kind {
         "response.created" | "response.queued" | "response.in_progress" => Some(Class::Preamble),
+        // Anthropic's.
+        "message_start" | "ping" => Some(Class::Preamble),
+        "message_stop" => Some(Class::End),
         "response.completed" | "response.incomplete" | "response.cancelled" => Some(Class::End),
+        // Audio and images; the last is Mistral's.
+        "speech.audio.done"
+        | "transcript.text.done"
+        | "image_generation.completed"
+        | "image_edit.completed"
+        | "transcription.done" => Some(Class::End),
         "response.failed" | "error" => Some(Class::Error),
         _ => None,
     }
@@ -97,6 +106,11 @@ fn is_telling(data: &[u8]) -> bool {
             Some(b'e') => text.strip_prefix(b"error\"").is_some_and(is_set),
             Some(b'c') => text.strip_prefix(b"choices\"").is_some_and(is_empty_array),
             Some(b'r') => text.starts_with(b"response.") && names_lifecycle(text),
+            Some(b'm') => text.starts_with(b"message_st") && names_lifecycle(text),
+            Some(b'p') => text.starts_with(b"ping\""),
+            Some(b't') => text.starts_with(b"trans") && names_lifecycle(text),
+            Some(b's') => text.starts_with(b"speech.") && names_lifecycle(text),
+            Some(b'i') => text.starts_with(b"image_") && names_lifecycle(text),
             _ => false,
         }
     })
@@ -153,7 +167,7 @@ impl<'a> Chunk<'a> {
         members::walk(data, |name, value| match name {
             "type" => chunk.lifecycle = lifecycle(value.trim_matches('"')),
             "choices" => chunk.choices = choices(value),
-            "response" => {
+            "response" | "message" => {
                 // Not an object: nothing to see, and no reason to lose the rest.
                 let _ = members::walk(value, |name, value| chunk.report(name, value));
             }
@@ -301,6 +315,26 @@ mod tests {
     }
 
     #[test]
+    fn events_of_audio_and_images() {
+        use Class::{Content, End};
+        for (data, class, prompt) in [
+            (r#"{"type":"speech.audio.delta","audio":"UklGRg=="}"#, Content, None),
+            (r#"{"type":"speech.audio.done","usage":{"input_tokens":7}}"#, End, Some(7)),
+            (r#"{"type":"transcript.text.delta","delta":"transcript.text.done"}"#, Content, None),
+            (r#"{"type":"transcript.text.done","text":"a"}"#, End, None),
+            (r#"{"type":"transcription.done","usage":{"prompt_tokens":7}}"#, End, Some(7)),
+            (r#"{"type":"image_generation.partial_image","b64_json":"iVBOR"}"#, Content, None),
+            (r#"{"type":"image_generation.completed","usage":{"input_tokens":7}}"#, End, Some(7)),
+            (r#"{"type":"image_edit.completed"}"#, End, None),
+        ] {
+            let event = event("", data);
+            let found = classify(&event);
+            assert_eq!((found.class, found.ended), (class, class == End), "{data}");
+            assert_eq!(found.usage.map(|usage| usage.prompt), prompt, "{data}");
+        }
+    }
+
+    #[test]
     fn events_of_responses() {
         use Class::{Content, End, Error, Preamble};
         let table: &[(&str, &str, Class, Option<u64>)] = &[
@@ -344,6 +378,48 @@ mod tests {
                 let found = classify(&event);
                 assert_eq!(found.class, *class, "{event:?}");
                 assert_eq!(found.usage.map(|usage| usage.prompt), *prompt, "{event:?}");
+                assert_eq!(found.ended, matches!(class, End | Error), "{event:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn events_of_messages() {
+        use Class::{Content, End, Error, Preamble};
+        // Kind, data, class, prompt and completion tokens.
+        let table = [
+            (
+                "message_start",
+                r#"{"message":{"id":"msg_1","content":[],"stop_reason":null,"usage":{"input_tokens":9,
+                    "cache_read_input_tokens":4,"cache_creation_input_tokens":3,"output_tokens":1}}}"#,
+                Preamble,
+                Some((16, 1)),
+            ),
+            ("ping", "{}", Preamble, None),
+            (
+                "content_block_start",
+                r#"{"content_block":{"type":"text","text":""}}"#,
+                Content,
+                None,
+            ),
+            ("content_block_delta", r#"{"delta":{"text":"message_stop"}}"#, Content, None),
+            ("content_block_delta", r#"{"delta":{"text":"ping"}}"#, Content, None),
+            (
+                "message_delta",
+                r#"{"delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":12}}"#,
+                Content,
+                Some((0, 12)),
+            ),
+            ("message_stop", "{}", End, None),
+            ("error", r#"{"error":{"type":"overloaded_error","message":"m"}}"#, Error, None),
+        ];
+        for (kind, data, class, usage) in table {
+            let comma = if data == "{}" { "" } else { "," };
+            let typed = data.replacen('{', &format!("{{\"type\":\"{kind}\"{comma}"), 1);
+            for event in [event(kind, &typed), event("", &typed)] {
+                let found = classify(&event);
+                assert_eq!(found.class, class, "{event:?}");
+                assert_eq!(found.usage.map(|u| (u.prompt, u.completion)), usage, "{event:?}");
                 assert_eq!(found.ended, matches!(class, End | Error), "{event:?}");
             }
         }

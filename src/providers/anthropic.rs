@@ -1,7 +1,8 @@
 //! Anthropic, and services that speak its Messages API with its key header.
 
+use crate::endpoint::{Endpoint, Endpoints};
 use crate::formats::Format;
-use crate::provider::{Credential, Kind};
+use crate::provider::{AnswerLimit, Credential, Kind};
 use crate::signal::Verdict::{ClientFault, ServerError};
 
 pub static KINDS: &[&Kind] = &[&ANTHROPIC];
@@ -15,6 +16,8 @@ static ANTHROPIC: Kind = Kind {
     base_path: "/v1",
     format: Format::Anthropic,
     credential: Credential::Header("x-api-key"),
+    endpoints: Endpoints::of(&[Endpoint::Messages, Endpoint::CountTokens]),
+    answer_limit: AnswerLimit::Either,
     // Streams report usage unasked.
     stream_options: false,
     model_scoped_limits: true,

@@ -1,13 +1,19 @@
 //! Services that speak OpenAI's format: a row each, and nothing else.
 //!
 //! A row cites the vendor's page. `stream_options` is true only where the vendor documents the member, or
-//! where its server is known to take it; the others send usage in their last chunk unasked.
+//! where its server is known to take it; the others send usage in their last chunk unasked. `endpoints` are those
+//! that the vendor documents (September to November 2026); `endpoints` in the configuration says otherwise.
 //!
 //! Where a vendor runs an international and a mainland service, the row is the international one; `host`
 //! in the configuration chooses the other.
 
+use crate::endpoint::Endpoint::{
+    ChatCompletions, Completions, Embeddings, ImageEdits, ImageGenerations, Moderations, Responses,
+    Speech, Transcriptions, Translations,
+};
+use crate::endpoint::{Endpoint, Endpoints};
 use crate::formats::Format;
-use crate::provider::{Credential, Kind};
+use crate::provider::{AnswerLimit, Credential, Kind};
 use crate::signal::Verdict::{
     ClientFault, KeyRejected, OutOfQuota, Overloaded, RateLimited, ServerError,
 };
@@ -39,7 +45,8 @@ pub static KINDS: &[&Kind] = &[
     &OPENAI_COMPATIBLE,
 ];
 
-/// Any other server. Most take `stream_options`; `include_usage: false` is for those that refuse it.
+/// Any other server. Most take `stream_options`; `include_usage: false` is for those that refuse it. Few have
+/// responses, and chat completions serve instead.
 static OPENAI_COMPATIBLE: Kind = BASE;
 
 /// What the rows start from: a server at a host that has to be configured, with OpenAI's paths and signals.
@@ -49,6 +56,8 @@ const BASE: Kind = Kind {
     base_path: "/v1",
     format: Format::OpenAi,
     credential: Credential::Bearer,
+    endpoints: Endpoints::of(&Endpoint::ALL).without(Responses),
+    answer_limit: AnswerLimit::Either,
     stream_options: true,
     model_scoped_limits: false,
     codes: &[],
@@ -57,7 +66,24 @@ const BASE: Kind = Kind {
 
 /// <https://platform.openai.com/docs/api-reference>, <https://developers.openai.com/docs/guides/error-codes>.
 /// Some models share a limit, so only a message that names the model scopes the rest to it.
-static OPENAI: Kind = Kind { name: "openai", host: "api.openai.com", ..BASE };
+static OPENAI: Kind = Kind {
+    name: "openai",
+    host: "api.openai.com",
+    endpoints: Endpoints::of(&[
+        ChatCompletions,
+        Completions,
+        Embeddings,
+        Responses,
+        Moderations,
+        Speech,
+        Transcriptions,
+        Translations,
+        ImageGenerations,
+        ImageEdits,
+    ]),
+    answer_limit: AnswerLimit::MaxCompletionTokensForReasoning,
+    ..BASE
+};
 
 /// The v1 API: no `api-version`, the deployment is the `model`
 /// (<https://learn.microsoft.com/azure/foundry/openai/api-version-lifecycle>). The host is the resource's:
@@ -67,6 +93,18 @@ static AZURE: Kind = Kind {
     name: "azure",
     base_path: "/openai/v1",
     credential: Credential::Header("api-key"),
+    endpoints: Endpoints::of(&[
+        ChatCompletions,
+        Completions,
+        Embeddings,
+        Responses,
+        Speech,
+        Transcriptions,
+        Translations,
+        ImageGenerations,
+        ImageEdits,
+    ]),
+    answer_limit: AnswerLimit::MaxCompletionTokensForReasoning,
     model_scoped_limits: true,
     ..BASE
 };
@@ -77,6 +115,8 @@ static AZURE: Kind = Kind {
 static MISTRAL: Kind = Kind {
     name: "mistral",
     host: "api.mistral.ai",
+    endpoints: Endpoints::of(&[ChatCompletions, Embeddings, Moderations, Speech, Transcriptions]),
+    answer_limit: AnswerLimit::MaxTokens,
     stream_options: false,
     statuses: &[(403, OutOfQuota)],
     ..BASE
@@ -88,24 +128,62 @@ static GROQ: Kind = Kind {
     name: "groq",
     host: "api.groq.com",
     base_path: "/openai/v1",
+    endpoints: Endpoints::of(&[ChatCompletions, Responses, Speech, Transcriptions, Translations]),
     model_scoped_limits: true,
     statuses: &[(498, Overloaded)],
     ..BASE
 };
 
 /// <https://api-docs.deepseek.com>, <https://api-docs.deepseek.com/quick_start/error_codes>.
-static DEEPSEEK: Kind = Kind { name: "deepseek", host: "api.deepseek.com", ..BASE };
+static DEEPSEEK: Kind = Kind {
+    name: "deepseek",
+    host: "api.deepseek.com",
+    endpoints: Endpoints::of(&[ChatCompletions]),
+    answer_limit: AnswerLimit::MaxTokens,
+    ..BASE
+};
 
 /// <https://docs.x.ai/docs/api-reference>; limits per model (<https://docs.x.ai/docs/rate-limits>).
-static XAI: Kind = Kind { name: "xai", host: "api.x.ai", model_scoped_limits: true, ..BASE };
+static XAI: Kind = Kind {
+    name: "xai",
+    host: "api.x.ai",
+    model_scoped_limits: true,
+    endpoints: Endpoints::of(&[
+        ChatCompletions,
+        Completions,
+        Responses,
+        ImageGenerations,
+        ImageEdits,
+    ]),
+    ..BASE
+};
 
 /// <https://docs.together.ai/docs/openai-api-compatibility>; the host is that of the vendor's SDK 3.1.1.
-static TOGETHER: Kind = Kind { name: "together", host: "api.together.ai", ..BASE };
+static TOGETHER: Kind = Kind {
+    name: "together",
+    host: "api.together.ai",
+    endpoints: Endpoints::of(&[
+        ChatCompletions,
+        Completions,
+        Embeddings,
+        Speech,
+        Transcriptions,
+        Translations,
+        ImageGenerations,
+    ]),
+    answer_limit: AnswerLimit::MaxTokens,
+    ..BASE
+};
 
 /// <https://docs.fireworks.ai/tools-sdks/openai-compatibility>; limits are the account's
 /// (<https://docs.fireworks.ai/serverless/rate-limits>).
-static FIREWORKS: Kind =
-    Kind { name: "fireworks", host: "api.fireworks.ai", base_path: "/inference/v1", ..BASE };
+static FIREWORKS: Kind = Kind {
+    name: "fireworks",
+    host: "api.fireworks.ai",
+    base_path: "/inference/v1",
+    endpoints: Endpoints::of(&[ChatCompletions, Completions, Embeddings, Responses]),
+    ..BASE
+};
 
 /// <https://openrouter.ai/docs/api/reference/errors-and-debugging>: 403 is moderation, a guardrail or a
 /// spent budget, of which only the budget concerns the key; 402 can be a budget for requests in flight,
@@ -114,6 +192,7 @@ static OPENROUTER: Kind = Kind {
     name: "openrouter",
     host: "openrouter.ai",
     base_path: "/api/v1",
+    endpoints: Endpoints::of(&[ChatCompletions, Completions, Embeddings, Responses]),
     model_scoped_limits: true,
     codes: &[
         ("openrouter_in_flight_budget", RateLimited),
@@ -128,23 +207,41 @@ static OPENROUTER: Kind = Kind {
     ..BASE
 };
 
-/// <https://docs.perplexity.ai/docs/grounded-llm/openai-compatibility>: the Responses API.
-static PERPLEXITY: Kind =
-    Kind { name: "perplexity", host: "api.perplexity.ai", stream_options: false, ..BASE };
+/// <https://docs.perplexity.ai/docs/grounded-llm/openai-compatibility>: the Responses API. Sonar's chat completions
+/// ended on 2026-09-27 (<https://docs.perplexity.ai/docs/agent-api/migrate-from-sonar/overview>).
+static PERPLEXITY: Kind = Kind {
+    name: "perplexity",
+    host: "api.perplexity.ai",
+    stream_options: false,
+    endpoints: Endpoints::of(&[Responses, Embeddings]),
+    ..BASE
+};
 
 /// <https://inference-docs.cerebras.ai/resources/openai>; limits "vary based on the model"
 /// (<https://inference-docs.cerebras.ai/support/rate-limits>).
-static CEREBRAS: Kind =
-    Kind { name: "cerebras", host: "api.cerebras.ai", model_scoped_limits: true, ..BASE };
+static CEREBRAS: Kind = Kind {
+    name: "cerebras",
+    host: "api.cerebras.ai",
+    model_scoped_limits: true,
+    endpoints: Endpoints::of(&[ChatCompletions, Completions]),
+    ..BASE
+};
 
 /// <https://docs.api.nvidia.com/nim/reference>.
-static NVIDIA: Kind = Kind { name: "nvidia", host: "integrate.api.nvidia.com", ..BASE };
+static NVIDIA: Kind = Kind {
+    name: "nvidia",
+    host: "integrate.api.nvidia.com",
+    endpoints: Endpoints::of(&[ChatCompletions, Completions, Embeddings]),
+    answer_limit: AnswerLimit::MaxTokens,
+    ..BASE
+};
 
 /// <https://platform.kimi.ai/docs/api/overview>; mainland: `api.moonshot.cn`. An empty account is
 /// answered with 403 (<https://www.kimi.com/help/kimi-api/api-troubleshooting>).
 static MOONSHOT: Kind = Kind {
     name: "moonshot",
     host: "api.moonshot.ai",
+    endpoints: Endpoints::of(&[ChatCompletions]),
     codes: &[
         ("exceeded_current_quota_error", OutOfQuota),
         ("engine_overloaded_error", Overloaded),
@@ -162,6 +259,8 @@ static QWEN: Kind = Kind {
     name: "qwen",
     host: "dashscope-intl.aliyuncs.com",
     base_path: "/compatible-mode/v1",
+    endpoints: Endpoints::of(&[ChatCompletions, Completions, Embeddings, Responses]),
+    answer_limit: AnswerLimit::MaxTokens,
     model_scoped_limits: true,
     codes: &[
         ("insufficient_quota", RateLimited),
@@ -184,6 +283,8 @@ static ZHIPU: Kind = Kind {
     name: "zhipu",
     host: "api.z.ai",
     base_path: "/api/paas/v4",
+    endpoints: Endpoints::of(&[ChatCompletions, Embeddings, Transcriptions, ImageGenerations]),
+    answer_limit: AnswerLimit::MaxTokens,
     stream_options: false,
     codes: &[
         ("1000", KeyRejected),
@@ -216,6 +317,7 @@ static ZHIPU: Kind = Kind {
 static MINIMAX: Kind = Kind {
     name: "minimax",
     host: "api.minimax.io",
+    endpoints: Endpoints::of(&[ChatCompletions]),
     stream_options: false,
     codes: &[
         ("1000", ServerError),
@@ -240,11 +342,28 @@ static MINIMAX: Kind = Kind {
 
 /// <https://docs.sambanova.ai/docs/en/features/openai-compatibility>; limits per model
 /// (<https://docs.sambanova.ai/cloud/docs>).
-static SAMBANOVA: Kind =
-    Kind { name: "sambanova", host: "api.sambanova.ai", model_scoped_limits: true, ..BASE };
+static SAMBANOVA: Kind = Kind {
+    name: "sambanova",
+    host: "api.sambanova.ai",
+    model_scoped_limits: true,
+    endpoints: Endpoints::of(&[
+        ChatCompletions,
+        Completions,
+        Embeddings,
+        Transcriptions,
+        Translations,
+    ]),
+    ..BASE
+};
 
 /// <https://huggingface.co/docs/inference-providers>.
-static HUGGINGFACE: Kind = Kind { name: "huggingface", host: "router.huggingface.co", ..BASE };
+static HUGGINGFACE: Kind = Kind {
+    name: "huggingface",
+    host: "router.huggingface.co",
+    endpoints: Endpoints::of(&[ChatCompletions, Responses]),
+    answer_limit: AnswerLimit::MaxTokens,
+    ..BASE
+};
 
 /// <https://docs.github.com/rest/models/inference>; limits per tier of models
 /// (<https://docs.github.com/github-models/use-github-models/prototyping-with-ai-models#rate-limits>).
@@ -252,18 +371,44 @@ static GITHUB_MODELS: Kind = Kind {
     name: "github-models",
     host: "models.github.ai",
     base_path: "/inference",
+    endpoints: Endpoints::of(&[ChatCompletions, Embeddings]),
     model_scoped_limits: true,
     ..BASE
 };
 
 /// <https://docs.ollama.com/api/openai-compatibility>.
-static OLLAMA: Kind = Kind { name: "ollama", ..BASE };
+static OLLAMA: Kind = Kind {
+    name: "ollama",
+    endpoints: Endpoints::of(&[ChatCompletions, Completions, Embeddings, Responses]),
+    answer_limit: AnswerLimit::MaxTokens,
+    ..BASE
+};
 
 /// <https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html>.
-static VLLM: Kind = Kind { name: "vllm", ..BASE };
+static VLLM: Kind = Kind {
+    name: "vllm",
+    endpoints: Endpoints::of(&[
+        ChatCompletions,
+        Completions,
+        Embeddings,
+        Responses,
+        Transcriptions,
+        Translations,
+    ]),
+    ..BASE
+};
 
 /// <https://lmstudio.ai/docs/developer/openai-compat>.
-static LMSTUDIO: Kind = Kind { name: "lmstudio", ..BASE };
+static LMSTUDIO: Kind = Kind {
+    name: "lmstudio",
+    endpoints: Endpoints::of(&[ChatCompletions, Completions, Embeddings, Responses]),
+    answer_limit: AnswerLimit::MaxTokens,
+    ..BASE
+};
 
 /// <https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md>.
-static LLAMACPP: Kind = Kind { name: "llamacpp", ..BASE };
+static LLAMACPP: Kind = Kind {
+    name: "llamacpp",
+    endpoints: Endpoints::of(&[ChatCompletions, Completions, Embeddings, Responses]),
+    ..BASE
+};

@@ -16,6 +16,8 @@ use crate::config::error::{ConfigError, Errors, LoadError, known, quoted};
 use crate::config::secrets::{EnvironmentName, SecretSource};
 use crate::config::source::Document;
 use crate::config::{self, Config, Entry, MAX_KEYS};
+use crate::endpoint::{Endpoints, Operation};
+use crate::formats::Format;
 use crate::provider;
 
 const ROOT: ValuePointerRef<'static> = ValuePointerRef::Origin;
@@ -220,6 +222,7 @@ impl<'e> Compiler<'e> {
             cluster: written.cluster.as_ref().map_or(name, |cluster| cluster.0.as_str()).to_owned(),
             host: host.to_owned(),
             base_path: base_path.to_owned(),
+            endpoints: self.endpoints(written, kind, location),
             levels,
             select: written.select,
             rest: written.rest,
@@ -228,6 +231,31 @@ impl<'e> Compiler<'e> {
             slot: format!("{SLOTS}/provider/{name}"),
             usage_slot: format!("{SLOTS}/usage/provider/{name}"),
         })
+    }
+
+    fn endpoints(
+        &mut self,
+        written: &config::Provider,
+        kind: &provider::Kind,
+        location: ValuePointerRef<'_>,
+    ) -> Endpoints {
+        let Some(operations) = &written.endpoints else { return kind.endpoints };
+        let location = location.push_key("endpoints");
+        if kind.format != Format::OpenAi {
+            let message = format!("the kind {} has its own format and endpoints", kind.name);
+            self.errors.push(location, message);
+        }
+        let mut endpoints = Endpoints::NONE;
+        for (index, operation) in operations.0.iter().enumerate() {
+            match operation {
+                Operation::Api(endpoint) => endpoints = endpoints.with(*endpoint),
+                Operation::Models => {
+                    let message = "models are listed from the configuration, not by providers";
+                    self.errors.push(location.push_index(index), message);
+                }
+            }
+        }
+        endpoints
     }
 
     fn shared_levels(

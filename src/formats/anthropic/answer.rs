@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::conversation::{Answer, Block, Failure, FailureKind, Finish, FinishReason, Part};
+use crate::conversation::{Answer, Block, Finish, FinishReason, Part};
 use crate::members;
 use crate::usage::Usage;
 
@@ -178,39 +178,4 @@ impl Counts {
             cache_write: self.cache_write,
         })
     }
-}
-
-/// An error body, or the `error` object of one; a text of its own where it is neither.
-pub(in crate::formats) fn failure(body: &[u8]) -> Failure<'_> {
-    #[derive(Deserialize)]
-    struct Error<'a> {
-        #[serde(borrow, rename = "type")]
-        kind: Option<Cow<'a, str>>,
-        #[serde(borrow)]
-        message: Option<Cow<'a, str>>,
-        #[serde(borrow)]
-        error: Option<&'a RawValue>,
-    }
-    let text = core::str::from_utf8(body).unwrap_or_default();
-    let outer: Option<Error<'_>> = serde_json::from_str(text).ok();
-    let inner = match &outer {
-        Some(Error { error: Some(inner), .. }) => serde_json::from_str(inner.get()).ok(),
-        _ => None,
-    };
-    let error = inner.or(outer);
-    let (kind, message) = error.map_or((None, None), |error| (error.kind, error.message));
-    let kind = match kind.as_deref().unwrap_or_default() {
-        "invalid_request_error" => FailureKind::InvalidRequest,
-        "authentication_error" => FailureKind::Authentication,
-        "permission_error" => FailureKind::Permission,
-        "billing_error" => FailureKind::Billing,
-        "not_found_error" => FailureKind::NotFound,
-        "request_too_large" => FailureKind::TooLarge,
-        "rate_limit_error" => FailureKind::RateLimit,
-        "overloaded_error" => FailureKind::Overloaded,
-        "timeout_error" => FailureKind::Timeout,
-        _ => FailureKind::Server,
-    };
-    let message = message.unwrap_or(Cow::Borrowed("The provider failed."));
-    Failure { kind, message }
 }

@@ -78,7 +78,7 @@ pub(super) fn write<'a>(
     let mut system = Vec::new();
     let mut messages: Vec<Message<'_>> = Vec::new();
     for (index, message) in request.messages.iter().enumerate() {
-        let path = format!("messages[{index}].content");
+        let path = format!("{}.content", request.path(index));
         let role = match message.role {
             Role::System | Role::Developer => {
                 for block in blocks(&path, &message.parts)? {

@@ -5,8 +5,10 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::answer::{Counts, WireBlock, failure, finish, kind};
+use super::answer::{Counts, WireBlock, finish, kind};
 use crate::conversation::{Block, Delta, Event, Opened};
+use crate::formats::failure;
+use crate::formats::stream::{self, Corrupt, Frame};
 use crate::members;
 
 /// One stream.
@@ -14,10 +16,6 @@ use crate::members;
 pub(in crate::formats) struct StreamReader {
     counts: Counts,
 }
-
-/// An event that is known and not as it should be.
-#[derive(Debug, PartialEq, Eq)]
-pub(in crate::formats) struct Corrupt;
 
 /// Members of all events; which of them there are, the type says.
 #[derive(Deserialize)]
@@ -60,14 +58,9 @@ struct WireDelta<'a> {
     stop_reason: Option<Cow<'a, str>>,
 }
 
-impl StreamReader {
-    /// The data of one event becomes any number of events. What is not known is skipped.
-    pub(in crate::formats) fn read(
-        &mut self,
-        data: &[u8],
-        mut each: impl FnMut(Event<'_>),
-    ) -> Result<(), Corrupt> {
-        let text = core::str::from_utf8(data).map_err(|_| Corrupt)?.trim();
+impl stream::StreamReader for StreamReader {
+    fn read(&mut self, frame: Frame<'_>, each: &mut dyn FnMut(Event<'_>)) -> Result<(), Corrupt> {
+        let text = core::str::from_utf8(frame.data).map_err(|_| Corrupt)?.trim();
         if text.is_empty() {
             return Ok(());
         }
@@ -79,7 +72,7 @@ impl StreamReader {
                 each(Event::BlockStop { index: wire.index });
             }
             "message_stop" => each(Event::End),
-            "error" => each(Event::Failed(failure(text.as_bytes()))),
+            "error" => each(Event::Failed(failure::read(None, text.as_bytes()))),
             "message_start" | "content_block_start" | "content_block_delta" | "message_delta" => {
                 let wire: Wire<'_> = serde_json::from_str(text).map_err(|_| Corrupt)?;
                 self.translate(kind.as_ref(), wire, each).ok_or(Corrupt)?;
@@ -88,13 +81,15 @@ impl StreamReader {
         }
         Ok(())
     }
+}
 
+impl StreamReader {
     /// `None`: the event lacks what its type says it has.
     fn translate(
         &mut self,
         kind: &str,
         wire: Wire<'_>,
-        mut each: impl FnMut(Event<'_>),
+        each: &mut dyn FnMut(Event<'_>),
     ) -> Option<()> {
         let index = wire.index;
         match kind {
@@ -122,7 +117,7 @@ impl StreamReader {
                 each(Event::Delta { index, delta });
             }
             _ => {
-                self.note(wire.usage, &mut each);
+                self.note(wire.usage, each);
                 if let Some(word) = wire.delta.and_then(|delta| delta.stop_reason) {
                     each(Event::Finish(finish(word)));
                 }
@@ -131,7 +126,7 @@ impl StreamReader {
         Some(())
     }
 
-    fn note(&mut self, usage: Option<&RawValue>, mut each: impl FnMut(Event<'_>)) {
+    fn note(&mut self, usage: Option<&RawValue>, each: &mut dyn FnMut(Event<'_>)) {
         let Some(usage) = usage else { return };
         self.counts.note(usage.get());
         if let Some(usage) = self.counts.usage() {
@@ -161,7 +156,7 @@ fn open(block: &str) -> Option<(Opened<'_>, Option<Delta<'_>>)> {
     Some(match kind.as_ref() {
         "text" => (Opened::Text, block.text.filter(|t| !t.is_empty()).map(Delta::Text)),
         "thinking" => (
-            Opened::Thinking { origin: Block::ANTHROPIC },
+            Opened::Thinking { origin: Some(Block::ANTHROPIC) },
             block.thinking.filter(|t| !t.is_empty()).map(Delta::Thinking),
         ),
         "redacted_thinking" => {

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 
 use crate::conversation::{Answer, Block, Failure, FailureKind, FinishReason};
+use crate::sse::write_event;
 use crate::usage::Usage;
 
 #[derive(Serialize)]
@@ -215,8 +216,14 @@ pub(in crate::formats) fn error(failure: &Failure<'_>) -> Vec<u8> {
         FailureKind::RateLimit => ("rate_limit_error", Some("rate_limit_exceeded")),
         FailureKind::Overloaded => ("server_error", Some("provider_overloaded")),
         FailureKind::Timeout => ("server_error", Some("provider_timeout")),
+        FailureKind::Truncated => ("server_error", Some("stream_truncated")),
         FailureKind::Server => ("server_error", Some("provider_error")),
     };
     let error = Error { message: &failure.message, kind, param: None, code };
     serde_json::to_vec(&Envelope { error }).unwrap_or_default()
+}
+
+/// An error as the last event of a stream.
+pub(in crate::formats) fn error_event(failure: &Failure<'_>, out: &mut Vec<u8>) {
+    write_event(None, &String::from_utf8_lossy(&error(failure)), out);
 }

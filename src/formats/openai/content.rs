@@ -86,7 +86,8 @@ fn tool_result<'a>(path: &str, read: Read<'a>) -> Result<Part<'a>, Unsupported> 
         None => Vec::new(),
     };
     // Chat completions have no word for a tool that failed: the content says so.
-    Ok(Part { block: Block::ToolResult { id, content, is_error: false }, cache: read.cache })
+    let block = Block::ToolResult { id, content, is_error: false };
+    Ok(Part { cache: read.cache, ..block.into() })
 }
 
 /// A string, or an array of typed parts.
@@ -125,7 +126,7 @@ fn part<'a>(path: &str, value: &'a str) -> Result<Part<'a>, Unsupported> {
         "file" => file(&at, value)?,
         _ => return Err(not_supported(format!("{path}.type"))),
     };
-    Ok(Part { block, cache: mark })
+    Ok(Part { cache: mark, ..block.into() })
 }
 
 fn image<'a>(path: &str, value: &'a str) -> Result<Source<'a>, Unsupported> {

@@ -16,7 +16,7 @@ use crate::formats::json::{
 pub(in crate::formats) fn read(body: &str) -> Result<Request<'_>, Unsupported> {
     let mut request = Request::default();
     let (mut max_tokens, mut safety_identifier) = (None, None);
-    members("body", body.trim_start_matches('\u{feff}'), |name, value| {
+    members("body", body, |name, value| {
         let sampling = &mut request.sampling;
         match name {
             "model" => request.model = string(name, value)?,

@@ -2,8 +2,9 @@
 
 use serde::Serialize;
 
-use super::answer::{Detail, WireUsage, error, finish, some_arguments};
+use super::answer::{Detail, WireUsage, error_event, finish, some_arguments};
 use crate::conversation::{Delta, Event, Finish, FinishReason, Opened};
+use crate::formats::stream;
 use crate::sse::write_event;
 use crate::usage::Usage;
 
@@ -29,6 +30,7 @@ pub(in crate::formats) struct StreamWriter {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Slot {
     Text,
+    Refusal,
     /// Index of the detail.
     Thinking(u32),
     /// Index of the call, and whether any of its arguments were written.
@@ -65,6 +67,8 @@ struct WireDelta<'a> {
     role: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refusal: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reasoning_content: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -105,9 +109,10 @@ impl StreamWriter {
             finished: false,
         }
     }
+}
 
-    /// Appends what the client gets for an event. Nothing may follow [`Event::End`] and [`Event::Failed`].
-    pub(in crate::formats) fn write(&mut self, event: &Event<'_>, out: &mut Vec<u8>) {
+impl stream::StreamWriter for StreamWriter {
+    fn write(&mut self, event: &Event<'_>, out: &mut Vec<u8>) {
         match event {
             Event::Start { id, model } => {
                 self.id = id.to_string();
@@ -125,20 +130,21 @@ impl StreamWriter {
             Event::Usage(usage) => self.usage = Some(*usage),
             Event::Finish(reason) => self.finish(reason, out),
             Event::End => self.end(out),
-            Event::Failed(failure) => {
-                write_event(None, &String::from_utf8_lossy(&error(failure)), out);
-            }
+            Event::Failed(failure) => error_event(failure, out),
             // A comment keeps proxies and clients from giving up.
             Event::Ping => out.extend_from_slice(b": ping\n\n"),
         }
     }
+}
 
+impl StreamWriter {
     fn open(&mut self, index: u32, block: &Opened<'_>, out: &mut Vec<u8>) {
         let slot = match block {
             Opened::Text => Slot::Text,
+            Opened::Refusal => Slot::Refusal,
             Opened::Thinking { origin } => {
                 let detail = self.next_detail();
-                let begun = Detail { format: Some(origin), ..piece("reasoning.text", detail) };
+                let begun = Detail { format: *origin, ..piece("reasoning.text", detail) };
                 self.detail(begun, None, out);
                 Slot::Thinking(detail)
             }
@@ -179,6 +185,10 @@ impl StreamWriter {
         match (*slot, delta) {
             (Slot::Text, Delta::Text(text)) => {
                 let delta = WireDelta { content: Some(text), ..WireDelta::default() };
+                self.chunk(delta, None, out);
+            }
+            (Slot::Refusal, Delta::Text(text)) => {
+                let delta = WireDelta { refusal: Some(text), ..WireDelta::default() };
                 self.chunk(delta, None, out);
             }
             (Slot::Thinking(detail), Delta::Thinking(text)) => {

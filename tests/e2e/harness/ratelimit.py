@@ -39,8 +39,8 @@ class Process:
     def await_output(self, text: str):
         deadline = time.monotonic() + 20
         while text not in self.log_path.read_text():
-            alive = self.process.poll() is None
-            assert alive and time.monotonic() < deadline, self.log_path.read_text()
+            assert self.process.poll() is None, self.log_path.read_text()
+            assert time.monotonic() < deadline, self.log_path.read_text()
             time.sleep(0.02)
 
     def stop(self):

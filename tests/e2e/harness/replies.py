@@ -34,6 +34,14 @@ def answer(seen: Seen) -> Reply:
         return responses_stream() if seen.json.get("stream") else responses()
     if path.endswith("/moderations"):
         return document({"id": "modr-1", "model": "omni-moderation-latest", "results": [{"flagged": False}]})
+    if path.endswith("/audio/speech"):
+        return speech_stream() if seen.json.get("stream_format") == "sse" else speech()
+    if path.endswith(("/audio/transcriptions", "/audio/translations")):
+        return transcription_stream() if b'name="stream"\r\n\r\ntrue' in seen.body else transcription()
+    if path.endswith("/images/generations"):
+        return image_stream("image_generation") if seen.json.get("stream") else images()
+    if path.endswith("/images/edits"):
+        return image_stream("image_edit") if b'name="stream"\r\n\r\ntrue' in seen.body else images()
     return error(404, code="unknown_url", message=f"Unknown request URL: {seen.method} {seen.path}")
 
 
@@ -103,6 +111,53 @@ def embeddings() -> Reply:
     data = [{"object": "embedding", "index": 0, "embedding": [0.25, -0.5, 1e-7]}]
     usage = {"prompt_tokens": 8, "total_tokens": 8}
     return document({"object": "list", "data": data, "model": "text-embedding-3-small", "usage": usage})
+
+
+AUDIO = b"{\x00ID3\xff\r\n\r\n" + bytes(range(256)) * 100
+"""Bytes that are no text, and begin as JSON does."""
+
+MEDIA_USAGE = {"input_tokens": 9, "output_tokens": 12, "total_tokens": 21}
+
+
+def speech() -> Reply:
+    pieces = tuple(AUDIO[start : start + 4096] for start in range(0, len(AUDIO), 4096))
+    return Reply(200, (("content-type", "audio/mpeg"),), pieces, framing="chunked")
+
+
+def speech_stream() -> Reply:
+    deltas = [event({"type": "speech.audio.delta", "audio": audio}) for audio in ("SUQz", "AAAA")]
+    return stream(pieces=[*deltas, event({"type": "speech.audio.done", "usage": MEDIA_USAGE})])
+
+
+def transcription() -> Reply:
+    return document({"text": TEXT, "usage": {"type": "tokens", **MEDIA_USAGE}})
+
+
+def transcription_stream(end: bool = True) -> Reply:
+    deltas = [event({"type": "transcript.text.delta", "delta": word}) for word in TEXT.split(" ")]
+    done = event({"type": "transcript.text.done", "text": TEXT, "usage": {"type": "tokens", **MEDIA_USAGE}})
+    return stream(pieces=[*deltas, done] if end else deltas)
+
+
+def _image() -> dict:
+    return {"background": "opaque", "output_format": "png", "quality": "low", "size": "1024x1024"}
+
+
+def images() -> Reply:
+    details = {"text_tokens": 4, "image_tokens": 5}
+    usage = MEDIA_USAGE | {"input_tokens_details": details}
+    return document({"created": 1_790_000_000, "data": [{"b64_json": "iVBORw0KGgo="}], "usage": usage, **_image()})
+
+
+def image_stream(kind: str) -> Reply:
+    fields = {"created_at": 1_790_000_000, "b64_json": "iVBORw0KGgo=", **_image()}
+    usage = MEDIA_USAGE | {"input_tokens_details": {"text_tokens": 4, "image_tokens": 5}}
+    return stream(
+        pieces=[
+            named_event(f"{kind}.partial_image", partial_image_index=0, **fields),
+            named_event(f"{kind}.completed", usage=usage, **fields),
+        ]
+    )
 
 
 def _response_value(status: str = "completed", usage: bool = True) -> dict:
