@@ -7,6 +7,7 @@
 //! | `keyward.model` | the name of the model in the configuration, which bounds it |
 //! | `keyward.requests` | 1; not there where an internal redirect runs the filters again for the same request |
 //! | `keyward.tokens`, `keyward.prompt_tokens`, `keyward.completion_tokens` | what the answer took, as soon as it is known; before that, 0 |
+//! | `keyward.cost_microdollars` | what that costs, rounded up; 0 also where nobody knows the price |
 //!
 //! The names but the first are written only where the configuration says `filter_state: true`. They are for
 //! `hits_addend` of Envoy's `ratelimit` filter: requests are charged when they come, tokens when the stream is done.
@@ -14,8 +15,8 @@
 
 use crate::consumer::Team;
 use crate::effect::{Cx, Effect};
+use crate::limit::Amounts;
 use crate::plan::Plan;
-use crate::usage::Usage;
 
 const CONSUMER: &str = "keyward.consumer";
 const TEAM: &str = "keyward.team";
@@ -24,6 +25,9 @@ const REQUESTS: &str = "keyward.requests";
 const TOKENS: &str = "keyward.tokens";
 const PROMPT_TOKENS: &str = "keyward.prompt_tokens";
 const COMPLETION_TOKENS: &str = "keyward.completion_tokens";
+const COST: &str = "keyward.cost_microdollars";
+/// Billionths of a dollar, as costs are counted, in a millionth.
+const MICRO: u64 = 1_000;
 
 /// A round of a request is planned.
 pub fn planned(cx: &mut Cx<'_>, plan: &Plan, first_round: bool) {
@@ -40,20 +44,21 @@ pub fn planned(cx: &mut Cx<'_>, plan: &Plan, first_round: bool) {
     if first_round {
         set(cx, REQUESTS, "1");
     }
-    used(cx, &Usage::default());
+    used(cx, &Amounts::default());
 }
 
 /// All that is known to have been used by the answer.
-pub fn used(cx: &mut Cx<'_>, total: &Usage) {
+pub fn used(cx: &mut Cx<'_>, total: &Amounts) {
     if !cx.runtime.filter_state {
         return;
     }
-    for (name, tokens) in [
-        (TOKENS, total.total()),
+    for (name, amount) in [
+        (TOKENS, total.tokens()),
         (PROMPT_TOKENS, total.prompt),
         (COMPLETION_TOKENS, total.completion),
+        (COST, total.cost.div_ceil(MICRO)),
     ] {
-        set(cx, name, &tokens.to_string());
+        set(cx, name, &amount.to_string());
     }
 }
 
@@ -101,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_plan_tells_who_and_for_what_and_nothing_used() {
-        let rest = [(TOKENS, "0"), (PROMPT_TOKENS, "0"), (COMPLETION_TOKENS, "0")];
+        let rest = [(TOKENS, "0"), (PROMPT_TOKENS, "0"), (COMPLETION_TOKENS, "0"), (COST, "0")];
         let who = [(CONSUMER, "acme"), (TEAM, "research"), (MODEL, "gpt-*")];
         let first = written(true, |cx| planned(cx, &of_acme("gpt-4o"), true));
         assert_eq!(first, owned(&[&who[..], &[(REQUESTS, "1")], &rest].concat()));
@@ -111,16 +116,17 @@ mod tests {
 
     #[test]
     fn an_answer_tells_what_it_took() {
-        let usage = Usage { prompt: 3, completion: 4, cached: 1, reasoning: 2, cache_write: 0 };
-        let expected = [(TOKENS, "7"), (PROMPT_TOKENS, "3"), (COMPLETION_TOKENS, "4")];
-        assert_eq!(written(true, |cx| used(cx, &usage)), owned(&expected));
+        let amounts = Amounts { requests: 1, prompt: 3, completion: 4, cost: 1_234_001 };
+        let tokens = [(TOKENS, "7"), (PROMPT_TOKENS, "3"), (COMPLETION_TOKENS, "4")];
+        let expected = [&tokens[..], &[(COST, "1235")]].concat();
+        assert_eq!(written(true, |cx| used(cx, &amounts)), owned(&expected));
     }
 
     #[test]
     fn without_the_setting_there_is_the_consumer_alone() {
         let act = |cx: &mut Cx<'_>| {
             planned(cx, &of_acme("gpt-4o"), true);
-            used(cx, &Usage { prompt: 3, ..Usage::default() });
+            used(cx, &Amounts { prompt: 3, ..Amounts::default() });
         };
         assert_eq!(written(false, act), owned(&[(CONSUMER, "acme")]));
     }

@@ -18,7 +18,7 @@ use crate::config::values::Whole;
 use crate::consumer::{Consumer, Consumers};
 use crate::endpoint::{Endpoint, Endpoints};
 use crate::formats::Way;
-use crate::limit::Limit;
+use crate::limit::{Limit, Limits};
 use crate::provider::Kind;
 use crate::time::UnixTime;
 
@@ -298,6 +298,7 @@ pub struct Model {
     pub name: String,
     /// In order of preference, never empty.
     pub targets: Vec<Target>,
+    pub limits: Limits,
     /// Record of what was used of the model.
     pub usage_slot: String,
 }

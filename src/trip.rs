@@ -12,6 +12,8 @@ use crate::gateway::ANSWERED_HEADER;
 use crate::headers::Headers;
 use crate::hint::{self, Reported};
 use crate::keys;
+use crate::limit::Amounts;
+use crate::limit::toll::{SPENT, Spent};
 use crate::members::{self, Ask, Changes, LimitName, Spans};
 use crate::observe::Outcome;
 use crate::plan::{FILTER_STATE, Plan};
@@ -475,10 +477,21 @@ impl Trip {
         let Phase::Answer(answer) = &self.phase else { return };
         let Some(usage) = answer.usage() else { return };
         let news = self.meter.report(usage);
-        if news != Usage::default() {
-            self.with_sent(cx.runtime, |sent| settle::used(cx, sent, &news));
-            filter_state::used(cx, &self.meter.total());
+        if news == Usage::default() {
+            return;
         }
+        self.with_sent(cx.runtime, |sent| settle::used(cx, sent, &news));
+        let Some(used) = self.used() else { return };
+        filter_state::used(cx, &used);
+        if self.plan.toll.is_some() {
+            cx.effects.push(Effect::SetFilterState(SPENT, Spent::Used(used).encode()));
+        }
+    }
+
+    /// What the answer has reported so far.
+    pub fn used(&self) -> Option<Amounts> {
+        let total = self.meter.total();
+        (total != Usage::default()).then(|| Amounts::of_request(&total, 0))
     }
 
     /// Replaces the reservation by what was used; without any report the reservation stands.
