@@ -6,6 +6,7 @@
 //! typing error somewhere. A field that is left out has its default; `null` counts as left out at the top
 //! level and for fields without a default of their own.
 
+pub mod addresses;
 pub mod consumers;
 pub mod error;
 pub mod limits;
@@ -17,6 +18,7 @@ pub mod values;
 use deserr::{Deserr, IntoValue, ValueKind, ValuePointerRef};
 use serde_json::{Map, Value};
 
+use self::addresses::ClientAddress;
 use self::consumers::{Anonymous, Consumer, Role, Source, Team};
 use self::error::{Errors, Invalid, unknown_field, wrong_kind};
 use self::secrets::{PresentedKey, SecretSource};
@@ -62,6 +64,8 @@ pub struct Config {
     /// has one.
     pub identify: Option<List<Source, 0, MAX_SOURCES>>,
     pub anonymous: Anonymous,
+    /// Limits and blocks of client addresses.
+    pub client_address: Option<ClientAddress>,
     /// Who may read the status.
     pub admin: Admin,
     pub failover: Failover,
@@ -240,6 +244,7 @@ impl Config {
             roles: top.entries("roles", 0, MAX_ROLES),
             identify: top.field("identify"),
             anonymous: top.field("anonymous").unwrap_or_default(),
+            client_address: top.field("client_address"),
             admin: top.field("admin").unwrap_or_default(),
             failover: top.field("failover").unwrap_or_default(),
             mode: top.field("mode").unwrap_or_default(),

@@ -95,7 +95,7 @@ impl Gateway {
         match plan {
             Ok(mut plan) => {
                 let charged = pending.charged.clone();
-                match toll::charge(cx, &mut plan, charged) {
+                match toll::charge(cx, &mut plan, charged, pending.source) {
                     Ok(statements) => self.statements = statements,
                     Err(refusal) => return self.answer(cx, refusal.reply(plan.endpoint.dialect())),
                 }

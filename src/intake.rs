@@ -2,6 +2,7 @@
 //!
 //! Shared by the stages that see the client: `gateway` and `standalone`.
 
+use crate::address::{self, Offence, Source};
 use crate::consumer::Team;
 use crate::consumer::access::Access;
 use crate::consumer::identify::{
@@ -48,6 +49,8 @@ pub struct Pending {
     pub access: Access,
     /// Whom the request is charged on besides its consumer, that one's team and the model.
     pub charged: Vec<Subject<'static>>,
+    /// Where it comes from, if that is limited or may be blocked.
+    pub source: Option<Source>,
     pub session: Option<u64>,
     /// As [`Plan::own_headers`].
     pub own_headers: Vec<(String, String)>,
@@ -68,6 +71,31 @@ pub fn sanitize(cx: &mut Cx<'_>, headers: &Headers, keep: impl Fn(&str) -> bool)
 
 /// Decides on the headers alone. `Err` is the answer.
 pub fn head(
+    cx: &mut Cx<'_>,
+    headers: &Headers,
+    caller: &Caller,
+    end_of_stream: bool,
+) -> Result<Pending, Reply> {
+    let source = address::arrive(cx, caller).map_err(|refusal| {
+        let path = headers.text(":path").unwrap_or_default();
+        refusal.reply(endpoint::dialect(path, headers))
+    })?;
+    match known_by_head(cx, headers, caller, end_of_stream) {
+        Ok(mut pending) => {
+            pending.charged.extend(address::subject(cx, source));
+            pending.source = source;
+            Ok(pending)
+        }
+        Err(reply) => {
+            if let Some(source) = source.filter(|_| reply.status == 401) {
+                address::strike(cx, source, Offence::Authentication);
+            }
+            Err(reply)
+        }
+    }
+}
+
+fn known_by_head(
     cx: &Cx<'_>,
     headers: &Headers,
     caller: &Caller,
@@ -108,6 +136,7 @@ pub fn head(
         boundary,
         access,
         charged: Vec::new(),
+        source: None,
         session,
         own_headers,
         started: cx.now,

@@ -62,6 +62,7 @@
 //! - **Translation fails closed.** Between two formats, what is not understood is an error in the client's format;
 //!   no byte of the provider's goes on.
 
+pub mod address;
 pub mod answer;
 pub mod attempt;
 pub mod audit;

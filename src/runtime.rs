@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 pub use self::compile::load;
+use crate::address::Guard;
 use crate::config::error::Errors;
 use crate::config::values::Whole;
 use crate::consumer::{Consumer, Consumers};
@@ -38,6 +39,7 @@ pub struct Runtime {
     pub models: Models,
     pub admin: Vec<KeyDigest>,
     pub consumers: Consumers,
+    pub client_address: Option<Guard>,
     pub failover: Failover,
     pub mode: Mode,
     /// Adds `x-keyward-provider`, `-model`, `-key` and `-attempts` to answers.

@@ -248,7 +248,7 @@ impl Standalone {
             Ok(plan) => plan,
             Err(reply) => return self.answer(cx, reply),
         };
-        match toll::charge(cx, &mut plan, pending.charged.clone()) {
+        match toll::charge(cx, &mut plan, pending.charged.clone(), pending.source) {
             Ok(statements) => self.statements = statements,
             Err(refusal) => return self.answer(cx, refusal.reply(self.dialect)),
         }
@@ -361,7 +361,7 @@ impl Standalone {
                 return self.answer(cx, reply);
             }
         };
-        match toll::charge(cx, &mut plan, pending.charged.clone()) {
+        match toll::charge(cx, &mut plan, pending.charged.clone(), pending.source) {
             // Headers of the answer are still to come.
             Ok(statements) => self.statements = statements,
             Err(refusal) => {

@@ -12,6 +12,7 @@ use super::{
     Key, KeyDigest, KeyIndex, Model, Models, Provider, ProviderIndex, Runtime, SLOTS, Secret,
     Target, fingerprint,
 };
+use crate::config::addresses::ClientAddress;
 use crate::config::error::{ConfigError, Errors, LoadError, known, quoted};
 use crate::config::secrets::{EnvironmentName, SecretSource};
 use crate::config::source::Document;
@@ -63,7 +64,9 @@ impl Runtime {
         let brought = brought(&config.consumers);
         let providers = compiler.providers(&config.providers, &pools, &brought);
         let models = compiler.models(&config.models, &config.providers);
-        let consumers = compiler.consumers(&config);
+        let mut consumers = compiler.consumers(&config);
+        let client_address = config.client_address.take().map(ClientAddress::into_guard);
+        consumers.asks.address |= client_address.is_some();
         compiler.warn_of_unused(&config);
         compiler.warn_of_shared_secrets();
 
@@ -76,6 +79,7 @@ impl Runtime {
             models,
             admin,
             consumers,
+            client_address,
             failover: config.failover,
             mode: config.mode,
             response_headers: config.response_headers,
