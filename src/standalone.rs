@@ -213,7 +213,7 @@ impl Standalone {
     pub fn on_done(&mut self, cx: &mut Cx<'_>, client_gone: bool) {
         match &mut self.state {
             State::Sent(trip) => {
-                let end = match (trip.used(), trip.status) {
+                let end = match (trip.used(cx.runtime), trip.status) {
                     (Some(used), _) => End::Answered(Some(used)),
                     (None, 200..300) => End::Answered(None),
                     (None, 0) if client_gone => End::Answered(None),

@@ -47,6 +47,10 @@ fn a_bad_value_is_refused_with_its_path() {
             json!({"limits": [{"concurrency": 3}]}),
             "client_address.limits: concurrency is not for addresses",
         ),
+        (
+            json!({"limits": [{"cost": 1.5, "per": "day"}]}),
+            "client_address.limits: a limit on cost, but no price is known for m (openai: m); see prices",
+        ),
         (json!({"blok": 1}), "client_address.blok: unknown field; known: limits, block, exempt"),
         (
             json!({"block": {"after": 1}}),

@@ -48,6 +48,10 @@ impl ClientAddress {
         Ok(self)
     }
 
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     pub fn into_guard(self) -> Guard {
         let is_request = |limit: &crate::limit::Limit| limit.unit == Unit::Requests;
         let (requests, amounts) = self.limits.list.into_iter().partition(is_request);

@@ -1,6 +1,7 @@
 //! From the document as written to the configuration as used.
 
 mod consumers;
+mod costs;
 mod environment;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -19,6 +20,7 @@ use crate::config::source::Document;
 use crate::config::{self, Config, Entry, MAX_KEYS};
 use crate::endpoint::{Endpoints, Operation};
 use crate::formats::Format;
+use crate::price::Prices;
 use crate::provider::{self, Kind};
 use crate::providers::vertex;
 
@@ -62,9 +64,11 @@ impl Runtime {
         let admin = compiler.admin(&config.admin);
         let pools = compiler.pools(&config.key_pools);
         let brought = brought(&config.consumers);
-        let providers = compiler.providers(&config.providers, &pools, &brought);
+        let mut providers = compiler.providers(&config.providers, &pools, &brought);
+        compiler.prices(&config, &mut providers);
         let models = compiler.models(&config.models, &config.providers);
         let mut consumers = compiler.consumers(&config);
+        compiler.check_costs(&config, &providers, &models, &consumers);
         let client_address = config.client_address.take().map(ClientAddress::into_guard);
         consumers.asks.address |= client_address.is_some();
         compiler.warn_of_unused(&config);
@@ -73,8 +77,10 @@ impl Runtime {
         if !compiler.errors.0.is_empty() {
             return Err(compiler.errors.0);
         }
+        let keys_count_cost = compiler.keys_count_cost();
         Ok(Self {
             providers,
+            keys_count_cost,
             keys: compiler.keys,
             models,
             admin,
@@ -230,6 +236,7 @@ impl<'e> Compiler<'e> {
             include_usage: written.include_usage.unwrap_or(kind.stream_options),
             slot: format!("{SLOTS}/provider/{name}"),
             usage_slot: format!("{SLOTS}/usage/provider/{name}"),
+            prices: Prices::default(),
         })
     }
 
@@ -292,6 +299,10 @@ impl<'e> Compiler<'e> {
         let mut endpoints = Endpoints::NONE;
         for (index, operation) in operations.0.iter().enumerate() {
             match operation {
+                Operation::Api(endpoint) if endpoint.names_model() => {
+                    let message = "only the kinds gemini and vertex have it";
+                    self.errors.push(location.push_index(index), message);
+                }
                 Operation::Api(endpoint) => endpoints = endpoints.with(*endpoint),
                 Operation::Models => {
                     let message = "models are listed from the configuration, not by providers";
