@@ -244,6 +244,7 @@ impl Source {
             kind: Kind::Address,
             slot: Cow::Owned(name.clone()),
             name: Cow::Owned(name),
+            owner: 0,
             limits: Cow::Borrowed(limits),
         }
     }

@@ -14,6 +14,7 @@ pub mod prices;
 pub mod rules;
 pub mod secrets;
 pub mod source;
+pub mod temporary;
 pub mod values;
 
 use deserr::{Deserr, IntoValue, ValueKind, ValuePointerRef};
@@ -25,6 +26,7 @@ use self::error::{Errors, Invalid, unknown_field, wrong_kind};
 use self::prices::{MAX_PRICES, Price};
 use self::secrets::{PresentedKey, SecretSource};
 use self::source::Document;
+use self::temporary::{AccessRequests, TemporaryKeys};
 use self::values::{
     BasePath, Bytes, Cluster, HeaderName, Host, List, Location, ModelPattern, Name, Project,
     TargetModel, Whole, check_length,
@@ -70,6 +72,8 @@ pub struct Config {
     pub anonymous: Anonymous,
     /// Limits and blocks of client addresses.
     pub client_address: Option<ClientAddress>,
+    pub temporary_keys: Option<TemporaryKeys>,
+    pub access: Option<AccessRequests>,
     /// Who may read the status.
     pub admin: Admin,
     pub failover: Failover,
@@ -250,6 +254,8 @@ impl Config {
             identify: top.field("identify"),
             anonymous: top.field("anonymous").unwrap_or_default(),
             client_address: top.field("client_address"),
+            temporary_keys: top.field("temporary_keys"),
+            access: top.field("access"),
             admin: top.field("admin").unwrap_or_default(),
             failover: top.field("failover").unwrap_or_default(),
             mode: top.field("mode").unwrap_or_default(),

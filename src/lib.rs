@@ -63,6 +63,7 @@
 //!   no byte of the provider's goes on.
 
 pub mod address;
+pub mod admin;
 pub mod answer;
 pub mod attempt;
 pub mod audit;
@@ -75,6 +76,7 @@ pub(crate) mod error_body;
 pub mod filter_state;
 pub mod formats;
 pub mod gateway;
+pub mod grant;
 pub mod headers;
 pub mod hint;
 pub mod intake;
@@ -102,6 +104,8 @@ pub mod status;
 pub mod table;
 pub mod tally;
 pub mod time;
+pub mod token;
+pub mod totp;
 pub mod trip;
 pub mod upstream;
 pub mod usage;

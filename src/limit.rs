@@ -91,6 +91,8 @@ pub struct Subject<'a> {
     /// Its record in shared data: a fixed key space, whoever the subject is. Of an address, what finds it in the table
     /// of addresses.
     pub slot: Cow<'a, str>,
+    /// Of a record that passes from one subject to another: whose it is. What it counted for another is void.
+    pub owner: u64,
     pub limits: Cow<'a, Limits>,
 }
 
@@ -206,7 +208,7 @@ impl<'a> Subject<'a> {
     /// One that the configuration names; its record is found by that name.
     pub fn configured(kind: Kind, name: &'a str, limits: &'a Limits) -> Self {
         let slot = Cow::Owned(format!("{SLOTS}/limit/{}/{name}", kind.as_str()));
-        Self { kind, name: Cow::Borrowed(name), slot, limits: Cow::Borrowed(limits) }
+        Self { kind, name: Cow::Borrowed(name), slot, owner: 0, limits: Cow::Borrowed(limits) }
     }
 
     pub fn into_owned(self) -> Subject<'static> {
@@ -214,6 +216,7 @@ impl<'a> Subject<'a> {
             kind: self.kind,
             name: Cow::Owned(self.name.into_owned()),
             slot: Cow::Owned(self.slot.into_owned()),
+            owner: self.owner,
             limits: Cow::Owned(self.limits.into_owned()),
         }
     }
@@ -223,6 +226,7 @@ impl<'a> Subject<'a> {
             kind: self.kind,
             name: Cow::Borrowed(&self.name),
             slot: Cow::Borrowed(&self.slot),
+            owner: self.owner,
             limits: Cow::Borrowed(&self.limits),
         }
     }

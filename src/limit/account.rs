@@ -36,6 +36,8 @@ const PLACE_WAIT: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
+    /// As of the subject.
+    owner: u64,
     windows: Windows,
     holders: Vec<Holder>,
 }
@@ -125,6 +127,7 @@ pub fn settle(cx: &mut Cx<'_>, subjects: &[Subject<'_>], charge: &Charge, really
             continue;
         }
         let written = update(cx, subject, |account: &mut Account| {
+            account.adopt(subject.owner);
             account.windows.correct(limits, &charge.reserved, really, charge.at, now);
             if held {
                 account.release(charge.holder);
@@ -154,7 +157,8 @@ pub fn take_over(cx: &mut Cx<'_>, charge: &Charge) {
 
 /// How the limits of `subject` stand now.
 pub fn statement(shared: &dyn SharedData, subject: &Subject<'_>, now: UnixTime) -> Statement {
-    let account: Account = ledger::read(shared, &subject.slot);
+    let mut account: Account = ledger::read(shared, &subject.slot);
+    account.adopt(subject.owner);
     account.statement(subject.kind, &subject.limits, now)
 }
 
@@ -178,8 +182,9 @@ fn charge_one(
 ) -> Result<Statement, Box<Exceeded>> {
     let (now, holder) = (cx.now, cx.holder);
     let limits = subject.limits.as_ref();
-    let outcome =
-        update(cx, subject, |account: &mut Account| match account.full(limits, amounts, now) {
+    let outcome = update(cx, subject, |account: &mut Account| {
+        account.adopt(subject.owner);
+        match account.full(limits, amounts, now) {
             Some(full) => Edit::Keep(Err(full)),
             None => {
                 account.windows.add(&limits.list, amounts, now);
@@ -188,7 +193,8 @@ fn charge_one(
                 }
                 Edit::Write(Ok(account.statement(subject.kind, limits, now)))
             }
-        });
+        }
+    });
     match outcome {
         Ok(Ok(statement)) => Ok(statement),
         Ok(Err((what, until))) => {
@@ -204,6 +210,12 @@ fn charge_one(
 }
 
 impl Account {
+    fn adopt(&mut self, owner: u64) {
+        if self.owner != owner {
+            *self = Self { owner, ..Self::default() };
+        }
+    }
+
     fn full(&self, limits: &Limits, need: &Amounts, now: UnixTime) -> Option<(Full, UnixTime)> {
         let full = self.windows.full(&limits.list, need, now);
         let limit = full.map(|(limit, until)| (Full::Limit(limit), until));

@@ -83,9 +83,11 @@ class WithoutTimestamps(yaml.SafeLoader):
 
 
 def test_the_configuration_of_the_readme_is_accepted(tmp_path):
-    """The whole one, that with the consumers of the second example, and the route of the third before the others."""
+    """The whole one, that with the consumers of the second example and all further ones; the third is a route, before others."""
     texts = re.findall(r"```yaml\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
-    document, consumers, route = (yaml.load(text, WithoutTimestamps) for text in texts)
+    document, consumers, route, *more = (yaml.load(text, WithoutTimestamps) for text in texts)
+    for section in more:
+        consumers |= section
     names = set(re.findall(r"env: (\w+)", "".join(texts)))
     endpoints = {name: config.Endpoint(1) for name in ("openai", "groq")}
     for number, whole in enumerate((document, document | consumers)):
