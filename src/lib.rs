@@ -62,6 +62,7 @@
 //! - **Translation fails closed.** Between two formats, what is not understood is an error in the client's format;
 //!   no byte of the provider's goes on.
 
+pub mod address;
 pub mod admin;
 pub mod answer;
 pub mod attempt;
@@ -73,6 +74,7 @@ pub mod effect;
 pub mod endpoint;
 pub(crate) mod error_body;
 pub mod eventstream;
+pub mod filter_state;
 pub mod formats;
 pub mod gateway;
 pub mod grant;
