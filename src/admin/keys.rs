@@ -13,7 +13,8 @@ use crate::reply::{Refusal, Reply};
 use crate::table::Place;
 use crate::time::UnixTime;
 use crate::token::scope::{KeyRequest, Scope};
-use crate::token::{Draft, Signing, limits, state};
+use crate::token::state::{self, MOST, NoMore};
+use crate::token::{Draft, Signing, limits};
 use crate::totp;
 
 pub(super) fn issue(
@@ -66,6 +67,10 @@ pub(super) fn issue(
         return Err(Refusal::client(400, "key_too_long", message));
     }
     let (id, expires) = (issued.id.as_str(), issued.expires);
+    if let Who::Consumer(..) = who {
+        state::count_issued(cx.shared, name, expires, cx.now)
+            .map_err(|why| no_more(why, cx.now))?;
+    }
     let counted = request.uses.map_or(Ok(()), |_| state::reserve(place(cx), id, expires));
     let limited = !request.limits.is_empty();
     let limited = if limited { limits::reserve(place(cx), id, expires) } else { Ok(()) };
@@ -153,6 +158,19 @@ fn second_factor(cx: &mut Cx<'_>, consumer: &Consumer, code: Option<&str>) -> Re
         }
         totp::Refused::Unwritten => unavailable("The code cannot be checked at the moment."),
     })
+}
+
+fn no_more(why: NoMore, now: UnixTime) -> Refusal {
+    match why {
+        NoMore::Until(until) => {
+            let message =
+                format!("{MOST} keys that you have issued are alive, and no more can be.");
+            let seconds = now.until(until).as_secs().max(1);
+            let refusal = Refusal::client(429, "too_many_keys", message);
+            refusal.header("retry-after", seconds.to_string()).header("x-should-retry", "false")
+        }
+        NoMore::Unwritten => unavailable("The key cannot be counted at the moment."),
+    }
 }
 
 fn signing<'a>(cx: &Cx<'a>) -> Result<&'a Signing, Refusal> {
