@@ -129,7 +129,10 @@ pub fn head(
     };
     let who = match who(cx, headers, caller, call) {
         Ok(who) => who,
-        Err((name, refusal)) => return Some(Err(finish(cx, &name, &origin, Err(refusal)))),
+        Err(refused) => {
+            let (name, refusal) = *refused;
+            return Some(Err(finish(cx, &name, &origin, Err(refusal))));
+        }
     };
     let done = match call {
         Call::Status => Ok(Reply::json(200, status::render(cx))),
@@ -213,24 +216,24 @@ fn who(
     headers: &Headers,
     caller: &Caller,
     call: Call<'_>,
-) -> Result<Who, (String, Refusal)> {
+) -> Result<Who, Box<(String, Refusal)>> {
     if let Some(admin) = admin(cx.runtime, headers) {
         if call == Call::AskAccess {
             let message = "An admin key has no roles and models to ask for: use a consumer's.";
-            return Err((admin, denied(message.to_owned())));
+            return Err(Box::new((admin, denied(message.to_owned()))));
         }
         return Ok(Who::Admin(admin));
     }
     if call == Call::Status {
         let message = "The status needs an admin key.";
         let refusal = unauthenticated(message, presented(headers).is_some());
-        return Err((String::new(), refusal));
+        return Err(Box::new((String::new(), refusal)));
     }
     let entered = intake::enter(cx, headers, caller);
-    let (access, by) = entered.map_err(|refusal| (String::new(), refusal))?;
+    let (access, by) = entered.map_err(|refusal| Box::new((String::new(), refusal)))?;
     match permitted(cx, &access, &by, call) {
         Ok(()) => Ok(Who::Consumer(Box::new(access), by)),
-        Err(refusal) => Err((access.consumer, refusal)),
+        Err(refusal) => Err(Box::new((access.consumer, refusal))),
     }
 }
 
