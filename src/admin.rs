@@ -325,6 +325,3 @@ fn dollars(billionths: u64) -> Value {
 fn unavailable(message: &str) -> Refusal {
     Refusal::server(503, "unavailable", message)
 }
-
-#[cfg(test)]
-mod tests;
