@@ -326,6 +326,10 @@ fn unusable(why: Unusable) -> Refusal {
     }
 }
 
+/// Whether a body is to come that can be read.
+///
+/// # Errors
+/// 400, 413, 415.
 pub fn body_expected(cx: &Cx<'_>, headers: &Headers, end_of_stream: bool) -> Result<(), Refusal> {
     if end_of_stream {
         return Err(Refusal::client(400, "invalid_body", "The request has no body."));
@@ -356,6 +360,7 @@ fn unreadable(error: &BodyError) -> Refusal {
     }
 }
 
+/// A path that there is not, or not with this method.
 pub fn unknown(error: RouteError, method: &str, path: &str) -> Refusal {
     let path = path.split('?').next().unwrap_or_default();
     match error {
