@@ -46,6 +46,8 @@ pub struct Pending {
     pub scheme: String,
     pub host: String,
     pub path: String,
+    /// What the path says that other paths leave to the body: the model, and whether the answer is streamed.
+    pub named: Option<(String, bool)>,
     /// Of an upload.
     pub boundary: Option<Boundary>,
     pub access: Access,
@@ -81,8 +83,12 @@ pub fn head(
     let admit = |operation| admit(cx, headers, caller, operation);
     let asker = endpoint::dialect(path, headers);
     let told = |refusal: Refusal| refusal.reply(asker);
-    let endpoint = match endpoint::route(method, path) {
-        Ok(Route::Api(endpoint)) => endpoint,
+    let (endpoint, named) = match endpoint::route(method, path) {
+        Ok(Route::Api(endpoint)) => (endpoint, None),
+        Ok(Route::Named { endpoint, model, stream }) => {
+            let model = percent_encoding::percent_decode_str(model).decode_utf8_lossy();
+            (endpoint, Some((model.into_owned(), stream)))
+        }
         Ok(Route::Status) => return Err(admin_status(cx, headers)),
         Ok(Route::Models) => {
             let listed = admit(Operation::Models).map(|access| models(cx.runtime, &access));
@@ -108,6 +114,7 @@ pub fn head(
         scheme: text(":scheme").to_owned(),
         host: text(":authority").to_owned(),
         path: path.to_owned(),
+        named,
         boundary,
         charged: access.route_limits().into_iter().collect(),
         access,
@@ -115,6 +122,14 @@ pub fn head(
         own_headers,
         started: cx.now,
     })
+}
+
+impl Pending {
+    /// The model that is asked for where the body names none.
+    fn default_model(&self) -> Option<&str> {
+        let named = self.named.as_ref().map(|(model, _)| model.as_str());
+        named.or(self.endpoint.default_model())
+    }
 }
 
 /// Reads the body of a request. `Err` is the answer.
@@ -126,9 +141,13 @@ pub fn body(cx: &Cx<'_>, pending: &Pending, body: &[u8]) -> Result<Plan, Reply> 
     }
     let ask = match &pending.boundary {
         Some(boundary) => multipart::read(body, boundary),
-        None => Ask::read_or(body, pending.endpoint.default_model()),
+        None => Ask::read_or(body, pending.default_model()),
     };
-    let ask = ask.map_err(|error| told(unreadable(&error)))?;
+    let mut ask = ask.map_err(|error| told(unreadable(&error)))?;
+    if let Some((model, stream)) = &pending.named {
+        ask.model = model.into();
+        ask.stream = *stream;
+    }
     let model = ask.model.as_ref();
     let barred =
         cx.runtime.models.find(model).filter(|_| members::is_safe_model_segment(model)).and_then(
@@ -295,6 +314,10 @@ fn unknown(error: RouteError, method: &str, path: &str) -> Refusal {
     match error {
         RouteError::Unknown => {
             Refusal::client(404, "unknown_url", format!("Unknown request URL: {method} {path}."))
+        }
+        RouteError::Array => {
+            let message = "Streams are passed on as events alone: add ?alt=sse to the URL.";
+            Refusal::client(400, "unsupported_parameter", message).param("alt")
         }
         RouteError::Method(allowed) => Refusal::client(
             405,

@@ -2,7 +2,7 @@
 
 use crate::consumer::OwnKeys;
 use crate::effect::Cx;
-use crate::formats::{self, Way};
+use crate::formats::{self, Call, Upstream, Way};
 use crate::keys::{self, Want};
 use crate::ledger;
 use crate::limit::{Amounts, Subject, Unit};
@@ -25,7 +25,20 @@ pub struct Resolved<'a> {
     pub own: Option<&'a OwnKeys>,
 }
 
-impl Resolved<'_> {
+impl<'a> Resolved<'a> {
+    /// Whether the model's name can stand in the provider's path, where it has to.
+    fn has_path(&self, plan: &Plan, way: Way) -> bool {
+        let (endpoint, model) = (plan.endpoint, self.upstream_model);
+        let call = Call { endpoint, way, model, stream: plan.stream };
+        self.provider.kind.format.path(&call).is_some()
+    }
+
+    /// As requests are written for it.
+    pub fn upstream(&self) -> Upstream<'a> {
+        let Provider { kind, include_usage, .. } = *self.provider;
+        Upstream { kind, model: self.upstream_model, include_usage }
+    }
+
     /// Names the target across a reload of the configuration, where its index may change.
     pub fn id(&self) -> u64 {
         hash(&[self.provider.name.as_bytes(), self.upstream_model.as_bytes()])
@@ -133,10 +146,16 @@ pub fn leave_out_unfit(runtime: &Runtime, plan: &mut Plan, body: &[u8]) -> Resul
     for target in plan.targets(runtime).collect::<Vec<_>>() {
         let Some(resolved) = plan.resolve_target(runtime, target) else { continue };
         let (way, id) = (resolved.provider.way(plan.endpoint), resolved.id());
+        let format = resolved.provider.kind.format;
+        if way.is_some_and(|way| !resolved.has_path(plan, way)) {
+            refusals.push(((format, None), Some(no_endpoint(plan))));
+            plan.unfit.push(id);
+            continue;
+        }
         if way == Some(Way::Native) {
             continue;
         }
-        let what = (resolved.provider.kind.format, way);
+        let what = (format, way);
         let known = refusals.iter().find(|(known, _)| *known == what);
         let is_unfit = match known {
             Some((_, refusal)) => refusal.is_some(),
@@ -164,8 +183,7 @@ fn unfit(target: &Resolved<'_>, way: Option<Way>, plan: &Plan, body: &[u8]) -> O
     if way.is_none() {
         return Some(no_endpoint(plan));
     }
-    let (kind, model) = (target.provider.kind, target.upstream_model);
-    let error = formats::request(kind, plan.endpoint, body, model).err()?;
+    let error = formats::request(&target.upstream(), plan.endpoint, body).err()?;
     let message = format!("{error}.");
     Some(Refusal::client(400, "unsupported_parameter", message).param(error.param))
 }

@@ -17,7 +17,7 @@ use crate::config::error::Errors;
 use crate::config::values::Whole;
 use crate::consumer::{Consumer, Consumers};
 use crate::endpoint::{Endpoint, Endpoints};
-use crate::formats::Way;
+use crate::formats::{Format, Way};
 use crate::limit::{Limit, Limits};
 use crate::price::{Price, Prices};
 use crate::provider::Kind;
@@ -100,7 +100,10 @@ impl Provider {
         if self.endpoints.has(endpoint) {
             return Some(Way::Native);
         }
-        self.kind.format.translates(endpoint).then_some(Way::Translated)
+        // Another API is translated to chat completions, as far as the service has those.
+        let lacks_chat =
+            self.kind.format == Format::OpenAi && !self.endpoints.has(Endpoint::ChatCompletions);
+        (self.kind.format.translates(endpoint) && !lacks_chat).then_some(Way::Translated)
     }
 }
 

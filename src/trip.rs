@@ -137,8 +137,9 @@ impl Trip {
             && target.provider.include_usage
             && !plan.wants_usage;
         let limit = plan.limit_name(&target).filter(|_| !translates);
-        let patches_body =
-            hide_usage || translates || limit.is_some() || target.upstream_model != plan.model;
+        let renamed = plan.renamed(&target).is_some();
+        let wrapped = target.provider.kind.format.wraps();
+        let patches_body = hide_usage || translates || limit.is_some() || renamed || wrapped;
         let sent_at = cx.now.max(plan.not_before);
         let trip = Self {
             fingerprint,
@@ -164,23 +165,23 @@ impl Trip {
     pub fn patched(&mut self, runtime: &Runtime, body: &[u8]) -> Option<Vec<u8>> {
         let target = self.plan.resolve(runtime)?;
         if self.translates() {
-            let (kind, endpoint) = (target.provider.kind, self.plan.endpoint);
-            let written = formats::request(kind, endpoint, body, target.upstream_model).ok()?;
+            let written = formats::request(&target.upstream(), self.plan.endpoint, body).ok()?;
             self.echo = written.echo;
             return Some(written.body);
         }
-        let model = (target.upstream_model != self.plan.model).then_some(target.upstream_model);
+        let model = self.plan.renamed(&target);
         let limit = self.plan.limit_name(&target);
         let changes = Changes { model, include_usage: self.hide_usage, limit };
         let patch =
             |spans: &Spans| members::patch(body, spans, changes).map(std::borrow::Cow::into_owned);
-        patch(&self.plan.spans).or_else(|| {
+        let patched = patch(&self.plan.spans).or_else(|| {
             // Another filter changed the body: read it again, if it is still about the same model.
             let default = self.plan.endpoint.default_model();
             let ask =
                 Ask::read_or(body, default).ok().filter(|ask| ask.model == self.plan.model)?;
             patch(&ask.spans)
-        })
+        });
+        target.provider.kind.format.wrap(patched?)
     }
 
     /// The answer begins. `hold`: nothing of it may go on before [`Progress::Opened`].
@@ -522,6 +523,12 @@ impl Trip {
 }
 
 impl Plan {
+    /// What the body has to call the model, where it calls it something else.
+    fn renamed<'a>(&self, target: &Resolved<'a>) -> Option<&'a str> {
+        let renamed = target.upstream_model != self.model && !self.endpoint.names_model();
+        renamed.then_some(target.upstream_model)
+    }
+
     /// What the provider calls the bound of the answer, where the client calls it something else.
     fn limit_name(&self, target: &Resolved<'_>) -> Option<LimitName> {
         if self.endpoint != Endpoint::ChatCompletions {

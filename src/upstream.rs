@@ -11,15 +11,17 @@ use crate::runtime::{Key, Provider, Secret, fingerprint};
 /// Request headers that must not reach a provider, besides credentials and `x-keyward-*`.
 ///
 /// `accept-encoding`: a compressed answer could not be observed. `cookie`, `proxy-authorization`: the
-/// client's. `x-envoy-original-url`: left behind by an internal redirect. `anthropic-*`: of the provider that the
+/// client's. `x-envoy-original-url`: left behind by an internal redirect. `x-goog-user-project`: whom Google
+/// charges. `anthropic-*`: of the provider that the
 /// last attempt went to.
-const NOT_FOR_PROVIDERS: [&str; 6] = [
+const NOT_FOR_PROVIDERS: [&str; 7] = [
     "accept-encoding",
     "anthropic-beta",
     "anthropic-version",
     "cookie",
     "proxy-authorization",
     "x-envoy-original-url",
+    "x-goog-user-project",
 ];
 
 /// Request headers of Anthropic's clients that only Anthropic gets.
@@ -91,12 +93,18 @@ pub fn address(
             cx.remove_header(String::from_utf8_lossy(name));
         }
     }
-    if format == Format::Anthropic {
-        cx.set_header("anthropic-version", formats::ANTHROPIC_VERSION);
-        for (name, value) in own_headers {
-            if let Some(name) = ANTHROPIC.into_iter().find(|known| known == name) {
-                cx.set_header(name, value.as_bytes());
-            }
+    let known: &[&'static str] = match format {
+        Format::Anthropic => {
+            cx.set_header("anthropic-version", formats::ANTHROPIC_VERSION);
+            &ANTHROPIC
+        }
+        // The version is in its envelope.
+        Format::VertexAnthropic => &["anthropic-beta"],
+        _ => &[],
+    };
+    for (name, value) in own_headers {
+        if let Some(name) = known.iter().find(|known| *known == name) {
+            cx.set_header(*name, value.as_bytes());
         }
     }
     Some(())

@@ -41,16 +41,16 @@ pub(super) trait StreamWriter: Debug {
 
 pub(super) fn reader(format: Format) -> Box<dyn StreamReader> {
     match format {
-        Format::OpenAi | Format::Anthropic | Format::VertexAnthropic => {
-            Box::new(anthropic::StreamReader::default())
-        }
+        Format::OpenAi => Box::new(openai::StreamReader::default()),
+        Format::Anthropic | Format::VertexAnthropic => Box::new(anthropic::StreamReader::default()),
         Format::Gemini | Format::Vertex => Box::new(gemini::StreamReader::default()),
     }
 }
 
 pub(super) fn writer(setup: &Setup) -> Box<dyn StreamWriter> {
     match setup.endpoint.dialect() {
-        Dialect::OpenAi | Dialect::Anthropic | Dialect::Responses => {
+        Dialect::Anthropic => Box::new(anthropic::StreamWriter::new(setup.nonce)),
+        Dialect::OpenAi | Dialect::Responses | Dialect::Gemini => {
             Box::new(openai::StreamWriter::new(setup.include_usage, setup.created))
         }
     }

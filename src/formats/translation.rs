@@ -176,14 +176,16 @@ fn answer(setup: &Setup, body: &[u8]) -> Option<(Vec<u8>, Option<Usage>)> {
 
 fn read(format: Format, body: &[u8]) -> Option<Answer<'_>> {
     match format {
-        Format::OpenAi | Format::Anthropic | Format::VertexAnthropic => anthropic::read(body),
+        Format::OpenAi => openai::read_answer(body),
+        Format::Anthropic | Format::VertexAnthropic => anthropic::read(body),
         Format::Gemini | Format::Vertex => gemini::read(body),
     }
 }
 
 fn write(setup: &Setup, answer: &Answer<'_>) -> Vec<u8> {
     match setup.endpoint.dialect() {
-        Dialect::OpenAi | Dialect::Anthropic | Dialect::Responses => {
+        Dialect::Anthropic => anthropic::write_answer(answer, setup.nonce),
+        Dialect::OpenAi | Dialect::Responses | Dialect::Gemini => {
             openai::write(answer, setup.created)
         }
     }

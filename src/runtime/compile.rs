@@ -294,6 +294,10 @@ impl<'e> Compiler<'e> {
         let mut endpoints = Endpoints::NONE;
         for (index, operation) in operations.0.iter().enumerate() {
             match operation {
+                Operation::Api(endpoint) if endpoint.names_model() => {
+                    let message = "only the kinds gemini and vertex have it";
+                    self.errors.push(location.push_index(index), message);
+                }
                 Operation::Api(endpoint) => endpoints = endpoints.with(*endpoint),
                 Operation::Models => {
                     let message = "models are listed from the configuration, not by providers";
