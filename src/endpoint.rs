@@ -133,6 +133,11 @@ impl Endpoint {
         }
     }
 
+    /// Whether it is for the next turn of a conversation, which every format has words for.
+    pub const fn is_conversation(self) -> bool {
+        matches!(self, Self::ChatCompletions | Self::Messages | Self::Responses)
+    }
+
     /// What a caller has to be permitted: whoever may ask may count.
     pub const fn operation(self) -> Operation {
         match self {
