@@ -133,8 +133,12 @@ pub fn head(
         path: path.to_owned(),
         named,
         boundary,
+        charged: address::subject(cx, source)
+            .into_iter()
+            .chain(key)
+            .chain(access.route_limits())
+            .collect(),
         access,
-        charged: address::subject(cx, source).into_iter().chain(key).collect(),
         source,
         session,
         own_headers,
@@ -175,7 +179,7 @@ pub fn body(cx: &Cx<'_>, pending: &Pending, body: &[u8]) -> Result<Plan, Reply> 
             },
         );
     let Some(barred) = barred else { return Err(told(no_model(model))) };
-    let estimate = estimate(ask.prompt_bytes, ask.max_tokens);
+    let estimate = estimate(pending.endpoint, &ask);
     let mut plan = Plan {
         endpoint: pending.endpoint,
         scheme: pending.scheme.clone(),
@@ -247,12 +251,16 @@ fn own_headers(endpoint: Endpoint, headers: &Headers) -> Result<Vec<(String, Str
     Ok(found)
 }
 
-/// Tokens to reserve for a request: a token is about four bytes of JSON, and the answer takes what the
-/// client allows it, or a short one where it does not say. Reconciled with the real usage afterwards.
-fn estimate(prompt_bytes: usize, max_tokens: Option<u64>) -> Usage {
+/// Tokens to reserve for a request: a token is about four bytes of JSON, and each answer takes what the client allows
+/// it, or a short one where it does not say. Reconciled with the real usage afterwards.
+fn estimate(endpoint: Endpoint, ask: &Ask<'_>) -> Usage {
     const SHORT_ANSWER: u64 = 256;
-    let prompt = u64::try_from(prompt_bytes / 4).unwrap_or(u64::MAX);
-    Usage { prompt, completion: max_tokens.unwrap_or(SHORT_ANSWER), ..Usage::default() }
+    let prompt = u64::try_from(ask.prompt_bytes / 4).unwrap_or(u64::MAX);
+    let completion = match endpoint {
+        Endpoint::Embeddings | Endpoint::Moderations => 0,
+        _ => ask.max_tokens.unwrap_or(SHORT_ANSWER).saturating_mul(ask.choices),
+    };
+    Usage { prompt, completion, ..Usage::default() }
 }
 
 /// Counts a request that is to be sent, for its model, its consumer and the consumer's team.

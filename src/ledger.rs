@@ -59,15 +59,17 @@ where
     T: Serialize + DeserializeOwned + Default,
 {
     for _ in 0..TRIES {
-        let (mut record, token) = match shared.get(slot) {
-            Some((bytes, token)) => (decode(&bytes), token),
-            None => (T::default(), ABSENT),
+        let (mut record, token, mut bytes) = match shared.get(slot) {
+            Some((bytes, token)) => (decode(&bytes), token, bytes),
+            None => (T::default(), ABSENT, Vec::new()),
         };
         let result = match change(&mut record) {
             Edit::Keep(result) => return Ok(result),
             Edit::Write(result) => result,
         };
-        let bytes = postcard::to_allocvec(&record).map_err(|_| Unwritten)?;
+        // Into what it was read from: the new value is about as long.
+        bytes.clear();
+        let bytes = postcard::to_extend(&record, bytes).map_err(|_| Unwritten)?;
         match shared.set(slot, &bytes, token) {
             Ok(()) => return Ok(result),
             Err(SetError::Mismatch) => {}

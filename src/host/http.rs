@@ -244,10 +244,13 @@ fn caller(runtime: &Runtime, headers: &Headers) -> Caller {
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         abi::property(&path).unwrap_or_default()
     });
+    let route_metadata = abi::property(&["xds", "route_metadata"]).unwrap_or_default();
+    // Limits in the metadata are counted by the route's name.
+    let route_asked = asks.route || !route_metadata.is_empty();
     Caller {
         address: if address { text(&["source", "address"]) } else { None },
-        route: if asks.route { text(&["xds", "route_name"]) } else { None },
-        route_metadata: abi::property(&["xds", "route_metadata"]).unwrap_or_default(),
+        route: if route_asked { text(&["xds", "route_name"]) } else { None },
+        route_metadata,
         properties: properties.collect(),
     }
 }

@@ -127,7 +127,10 @@ pub fn settle(cx: &mut Cx<'_>, subjects: &[Subject<'_>], charge: &Charge, really
             continue;
         }
         let written = update(cx, subject, |account: &mut Account| {
-            account.adopt(subject.owner);
+            if account.owner != subject.owner {
+                // It has passed to another subject meanwhile: nothing of this one is left in it.
+                return Edit::Keep(());
+            }
             account.windows.correct(limits, &charge.reserved, really, charge.at, now);
             if held {
                 account.release(charge.holder);
