@@ -3,7 +3,12 @@
 //!
 //! `KEYWARD_BLESS=1 cargo test --test fronts` writes what is expected anew, to be read in the diff.
 
-#![expect(clippy::unwrap_used, reason = "clippy allows it in test functions, not in their helpers")]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "clippy allows it in test functions, not in their helpers"
+)]
 
 use std::path::{Path, PathBuf};
 
