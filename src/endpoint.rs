@@ -170,10 +170,7 @@ impl Endpoint {
     /// Whether it is known how its streams end, so that one without an end was cut off. Those of audio and images
     /// differ from service to service.
     pub const fn ends_streams_alike(self) -> bool {
-        matches!(
-            self,
-            Self::ChatCompletions | Self::Completions | Self::Responses | Self::GenerateContent
-        )
+        self.is_conversation() || matches!(self, Self::Completions | Self::GenerateContent)
     }
 
     /// Whether its streams take `stream_options.include_usage`; the Responses API reports usage unasked.

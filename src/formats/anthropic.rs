@@ -1,7 +1,34 @@
-//! Anthropic's Messages API: requests written, answers, streams and errors read.
+//! Anthropic's Messages API. For providers: requests written, answers and streams read. For clients: requests read,
+//! answers, streams and errors written.
 //!
 //! <https://platform.claude.com/docs/en/api/messages>,
 //! <https://platform.claude.com/docs/en/build-with-claude/streaming>; members as in the official SDK 2.12.
+//!
+//! # Members of a client's request
+//!
+//! *Mapped* ones have a place in [`Request`](crate::conversation::Request), *dropped* ones change nothing that the
+//! client gets to see, *refused* ones do; what is not listed is refused.
+//!
+//! | member | |
+//! |---|---|
+//! | `model`, `messages`, `system`, `max_tokens`, `stream` | mapped |
+//! | `temperature`, `top_p`, `top_k`, `stop_sequences` | mapped |
+//! | `tools`, `tool_choice` | mapped; tools that Anthropic itself defines or runs are refused |
+//! | `thinking`, `output_config`, `output_format` | mapped; effort counts where there is thinking |
+//! | `metadata` | mapped: `user_id` |
+//! | `service_tier` | mapped |
+//! | `mcp_servers` | refused unless empty |
+//! | `cache_control`, `context_management` | dropped: for Anthropic's own cache and context |
+//! | `speed`, `diagnostics`, `user_profile_id`, `workspace_id` | dropped |
+//! | `container`, `inference_geo` | refused |
+//!
+//! Blocks: text, images, documents, search results (as text), thinking, calls and results of tools. What Anthropic's
+//! servers ran is refused. `citations` are dropped. Of headers, `anthropic-version` and `anthropic-beta` go to
+//! Anthropic alone.
+//!
+//! Thinking of another vendor is told with its proof marked (`keyward:ORIGIN:PROOF`) and comes back to whom it
+//! belongs. Arguments of a tool that are no object are told as `{"malformed_arguments":TEXT}`. Citations of pages are
+//! those of search results, with an empty `encrypted_index`; others are left out.
 //!
 //! # What becomes of a request
 //!

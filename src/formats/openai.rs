@@ -1,4 +1,5 @@
-//! OpenAI's chat completions: requests read, answers, streams and errors written.
+//! OpenAI's chat completions. For clients: requests read, answers, streams and errors written. For providers: requests
+//! written, answers and streams read.
 //!
 //! <https://platform.openai.com/docs/api-reference/chat/create>,
 //! <https://platform.openai.com/docs/api-reference/chat-streaming>
@@ -39,6 +40,42 @@
 //! (<https://ai.google.dev/gemini-api/docs/thought-signatures>): `extra_content.google.thought_signature`. In chat
 //! completions
 //! all thinking stands before the text and that before the tool calls: a client cannot send any other order.
+//!
+//! # What becomes of a request of other APIs
+//!
+//! By the field of [`Request`](crate::conversation::Request). *OpenAI* is OpenAI and Azure, whose models are known and
+//! which refuse members that they do not know.
+//!
+//! | field | fate | |
+//! |---|---|---|
+//! | `model` | mapped | the target's name |
+//! | `messages` | mapped | see below |
+//! | `tools` | mapped | |
+//! | `tool_choice`, `parallel_tools` | mapped | not without tools |
+//! | `max_tokens` | mapped | by the name that the service takes; no more than OpenAI's older models can say |
+//! | `temperature`, `top_p` | mapped | dropped for reasoning models, which refuse them |
+//! | `top_k` | dropped | there is nothing like it |
+//! | `seed`, `presence_penalty`, `frequency_penalty`, `logit_bias` | mapped | |
+//! | `choices`, `logprobs`, `stop` | mapped | |
+//! | `output` | mapped | `response_format`; strict where the schema leaves no object open |
+//! | `reasoning` | mapped | `reasoning_effort` of models that are known to take it; a budget by its size |
+//! | `stream` | mapped | with `stream_options` where the service takes them |
+//! | `user` | mapped | dropped beyond 64 bytes |
+//! | `service_tier` | mapped | to OpenAI alone |
+//!
+//! | block | fate | |
+//! |---|---|---|
+//! | text, refusal | mapped | instructions of several blocks as one text |
+//! | image | mapped | as URL or data URL; a file of another provider is refused |
+//! | document | mapped | with its content; one by reference is refused |
+//! | audio | mapped | |
+//! | thinking, redacted | mapped | within a tool loop, where the service takes it back; else dropped |
+//! | tool use | mapped | |
+//! | tool result | mapped | a message of its own; images and documents follow with the user's; a failure is told in words |
+//! | cache mark | dropped | OpenAI caches prefixes by itself |
+//!
+//! Of an answer, the first choice is carried: thinking by any of its names, texts, refusals, citations of pages,
+//! calls. A stream is over with `[DONE]`, or with its end where it said why it stopped.
 
 mod answer;
 mod content;

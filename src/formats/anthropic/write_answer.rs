@@ -83,13 +83,16 @@ impl From<Usage> for Counts {
 pub(in crate::formats) fn write_answer(answer: &Answer<'_>, nonce: u64) -> Vec<u8> {
     let content: Vec<_> = answer.parts.iter().filter_map(block).collect();
     let calls = content.iter().any(|block| matches!(block, Block::ToolUse { .. }));
+    let refuses = |part: &Part<'_>| matches!(part.block, conversation::Block::Refusal(_));
+    let refused = answer.parts.iter().any(refuses);
+    let reason = if refused { FinishReason::Filtered } else { answer.finish.reason };
     let message = Message {
         id: &id(&answer.id, nonce),
         kind: "message",
         role: "assistant",
         model: &answer.model,
         content,
-        stop_reason: stop_reason(answer.finish.reason, calls),
+        stop_reason: stop_reason(reason, calls),
         stop_sequence: None,
         usage: answer.usage.unwrap_or_default().into(),
     };

@@ -265,6 +265,8 @@ impl stream::StreamWriter for StreamWriter {
             Event::Finish(finish) => self.finish = finish.reason,
             Event::End => self.end(out),
             Event::Failed(failure) => error_event(failure, out),
+            // Nothing comes before the start, but a comment may.
+            Event::Ping if !self.started => out.extend_from_slice(b": ping\n\n"),
             Event::Ping => self::event("ping", &[], out),
         }
     }
