@@ -273,6 +273,7 @@ fn calls_without_a_signature_get_the_word_for_none_where_one_is_demanded() {
     asked[1]["reasoning_details"] = json!([
         {"type": "reasoning.text", "text": "hm", "signature": "x", "format": "anthropic-claude-v1"},
         {"type": "reasoning.text", "text": "hm", "format": "google-gemini-v1"},
+        {"type": "reasoning.text", "text": "hm", "signature": "", "format": "google-gemini-v1"},
     ]);
     let signed = messages(asked, NEWER);
     let parts = &signed["contents"][1]["parts"];
