@@ -133,6 +133,11 @@ impl Endpoint {
         }
     }
 
+    /// Whether it is for the next turn of a conversation, which every format has words for.
+    pub const fn is_conversation(self) -> bool {
+        matches!(self, Self::ChatCompletions | Self::Messages | Self::Responses)
+    }
+
     /// What a caller has to be permitted: whoever may ask may count.
     pub const fn operation(self) -> Operation {
         match self {
@@ -229,7 +234,8 @@ pub fn route<'a>(method: &str, path: &'a str) -> Result<Route<'a>, RouteError> {
     let (route, wanted) = if path == "/keyward/status" {
         (Route::Status, "GET")
     } else {
-        let path = path.strip_prefix("/v1").ok_or(RouteError::Unknown)?;
+        let google = path.strip_prefix("/v1beta").filter(|rest| rest.starts_with("/models"));
+        let path = google.or_else(|| path.strip_prefix("/v1")).ok_or(RouteError::Unknown)?;
         let is_it = |api: &Endpoint| api.path() == path && !api.names_model();
         let api = Endpoint::ALL.into_iter().find(is_it);
         match (api, path.strip_prefix("/models")) {
@@ -279,6 +285,9 @@ mod tests {
             ("GET", "/v1/models", Ok(Route::Models)),
             ("GET", "/v1/models?limit=1", Ok(Route::Models)),
             ("GET", "/v1/models/meta/llama", Ok(Route::Model("meta/llama"))),
+            ("GET", "/v1beta/models?pageSize=9", Ok(Route::Models)),
+            ("GET", "/v1beta/models/m", Ok(Route::Model("m"))),
+            ("POST", "/v1beta/chat/completions", Err(RouteError::Unknown)),
             ("GET", "/keyward/status", Ok(Route::Status)),
             ("GET", "/v1/chat/completions", Err(RouteError::Method("POST"))),
             ("POST", "/v1/models", Err(RouteError::Method("GET"))),

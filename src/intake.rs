@@ -19,7 +19,7 @@ use crate::reply::{Refusal, Reply};
 use crate::runtime::{KeyDigest, Model, Runtime};
 use crate::time::UnixTime;
 use crate::usage::Usage;
-use crate::{members, multipart, routing, status, tally, upstream};
+use crate::{formats, members, multipart, routing, status, tally, upstream};
 
 /// Filter state with the name of the consumer, for access logs and filters that follow.
 const CONSUMER: &str = "keyward.consumer";
@@ -91,12 +91,12 @@ pub fn head(
         }
         Ok(Route::Status) => return Err(admin_status(cx, headers)),
         Ok(Route::Models) => {
-            let listed = admit(Operation::Models).map(|access| models(cx.runtime, &access));
+            let listed = admit(Operation::Models).map(|access| models(cx.runtime, &access, asker));
             return Err(listed.unwrap_or_else(told));
         }
         Ok(Route::Model(id)) => {
-            let found =
-                admit(Operation::Models).and_then(|access| one_model(cx.runtime, &access, id));
+            let found = admit(Operation::Models)
+                .and_then(|access| one_model(cx.runtime, &access, id, asker));
             return Err(found.unwrap_or_else(told));
         }
         Err(error) => return Err(told(unknown(error, method, path))),
@@ -193,8 +193,21 @@ pub fn body(cx: &Cx<'_>, pending: &Pending, body: &[u8]) -> Result<Plan, Reply> 
 
 /// Leaves out the targets that cannot be asked this. `Err` is the answer: none is left.
 pub fn leave_out_unfit(cx: &Cx<'_>, plan: &mut Plan, body: &[u8]) -> Result<(), Reply> {
-    routing::leave_out_unfit(cx.runtime, plan, body)
-        .map_err(|refusal| refusal.reply(plan.endpoint.dialect()))
+    let left = routing::leave_out_unfit(cx.runtime, plan, body);
+    let told = |refusal: Refusal| refusal.reply(plan.endpoint.dialect());
+    match left {
+        Err(_) if plan.endpoint == Endpoint::CountTokens => {
+            Err(estimated(body).unwrap_or_else(told))
+        }
+        left => left.map_err(told),
+    }
+}
+
+/// No provider of the model counts tokens: about as many as it would.
+fn estimated(body: &[u8]) -> Result<Reply, Refusal> {
+    let tokens = formats::count_tokens(body).map_err(|error| routing::unsupported(&error))?;
+    let body = serde_json::json!({ "input_tokens": tokens });
+    Ok(Reply::json(200, body.to_string().into_bytes()))
 }
 
 /// Headers that mean something to a provider of the client's own format and to no other.
@@ -336,28 +349,54 @@ pub fn no_model(model: &str) -> Refusal {
 }
 
 /// The models that the caller may use.
-fn models(runtime: &Runtime, access: &Access) -> Reply {
+fn models(runtime: &Runtime, access: &Access, asker: Dialect) -> Reply {
     let data: Vec<_> = runtime
         .models
         .list
         .iter()
         .filter(|model| !model.name.ends_with('*') && access.sees(runtime, model, &model.name))
-        .map(|model| model_object(runtime, model, &model.name))
+        .map(|model| model_object(runtime, model, &model.name, asker))
         .collect();
-    let body = serde_json::json!({"object": "list", "data": data});
+    let body = match asker {
+        Dialect::OpenAi | Dialect::Responses => serde_json::json!({"object": "list", "data": data}),
+        // One page holds them all, whatever the query asks for.
+        Dialect::Anthropic => {
+            let id = |model: Option<&serde_json::Value>| model.and_then(|m| m.get("id")).cloned();
+            let (first, last) = (id(data.first()), id(data.last()));
+            serde_json::json!({"data": data, "has_more": false, "first_id": first, "last_id": last})
+        }
+        Dialect::Gemini => serde_json::json!({"models": data}),
+    };
     Reply::json(200, body.to_string().into_bytes())
 }
 
-fn one_model(runtime: &Runtime, access: &Access, id: &str) -> Result<Reply, Refusal> {
+fn one_model(
+    runtime: &Runtime,
+    access: &Access,
+    id: &str,
+    asker: Dialect,
+) -> Result<Reply, Refusal> {
     let id = percent_encoding::percent_decode_str(id).decode_utf8_lossy();
     let model = runtime.models.find(&id).filter(|model| access.sees(runtime, model, &id));
     let model = model.ok_or_else(|| no_model(&id))?;
-    let body = model_object(runtime, model, &id);
+    let body = model_object(runtime, model, &id, asker);
     Ok(Reply::json(200, body.to_string().into_bytes()))
 }
 
-/// OpenAI's model object. Nobody knows when a model name was created: 0.
-fn model_object(runtime: &Runtime, model: &Model, id: &str) -> serde_json::Value {
+/// A model in the words of who asks. Nobody knows when a model name was created: at the beginning of time.
+fn model_object(runtime: &Runtime, model: &Model, id: &str, asker: Dialect) -> serde_json::Value {
+    match asker {
+        Dialect::Anthropic => {
+            return serde_json::json!({
+                "type": "model", "id": id, "display_name": id, "created_at": "1970-01-01T00:00:00Z",
+                "lifecycle": "active",
+            });
+        }
+        Dialect::Gemini => {
+            return serde_json::json!({"name": format!("models/{id}"), "displayName": id});
+        }
+        Dialect::OpenAi | Dialect::Responses => {}
+    }
     let owner = model.targets.first().and_then(|target| runtime.providers.get(target.provider));
     let owner = owner.map_or("keyward", |provider| provider.name.as_str());
     serde_json::json!({"id": id, "object": "model", "created": 0, "owned_by": owner})

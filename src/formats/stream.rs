@@ -2,7 +2,7 @@
 
 use core::fmt::Debug;
 
-use super::{Format, anthropic, gemini, openai};
+use super::{Format, anthropic, gemini, openai, responses};
 use crate::conversation::Event;
 use crate::endpoint::Dialect;
 use crate::formats::Setup;
@@ -50,7 +50,9 @@ pub(super) fn reader(format: Format) -> Box<dyn StreamReader> {
 pub(super) fn writer(setup: &Setup) -> Box<dyn StreamWriter> {
     match setup.endpoint.dialect() {
         Dialect::Anthropic => Box::new(anthropic::StreamWriter::new(setup.nonce)),
-        Dialect::OpenAi | Dialect::Responses | Dialect::Gemini => {
+        Dialect::Responses => Box::new(responses::StreamWriter::new(setup.clone())),
+        // No other format is translated for clients of Google's.
+        Dialect::OpenAi | Dialect::Gemini => {
             Box::new(openai::StreamWriter::new(setup.include_usage, setup.created))
         }
     }
