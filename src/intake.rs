@@ -358,7 +358,9 @@ fn models(runtime: &Runtime, access: &Access, asker: Dialect) -> Reply {
         .map(|model| model_object(runtime, model, &model.name, asker))
         .collect();
     let body = match asker {
-        Dialect::OpenAi | Dialect::Responses => serde_json::json!({"object": "list", "data": data}),
+        Dialect::OpenAi | Dialect::Responses | Dialect::Gemini => {
+            serde_json::json!({"object": "list", "data": data})
+        }
         // One page holds them all, whatever the query asks for.
         Dialect::Anthropic => {
             let id = |model: Option<&serde_json::Value>| model.and_then(|m| m.get("id")).cloned();

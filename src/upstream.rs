@@ -100,7 +100,7 @@ pub fn address(
     let path = format.path(call)?;
     strip(cx, headers);
     // Anthropic's clients say so twice: here and in `anthropic-beta`.
-    let query = if own.beta && format != Format::VertexAnthropic { "?beta=true" } else { "" };
+    let query = if own.beta && format == Format::Anthropic { "?beta=true" } else { "" };
     cx.set_header(":path", format!("{}{path}{query}", provider.base_path));
     cx.set_header(":authority", provider.host.as_bytes());
     match provider.kind.credential {
@@ -126,7 +126,7 @@ pub fn address(
     };
     for (name, value) in own.headers {
         if let Some(name) = known.iter().find(|known| *known == name) {
-            cx.set_header(*name, value.as_bytes());
+            cx.set_header(name, value.as_bytes());
         }
     }
     Some(())
