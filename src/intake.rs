@@ -358,7 +358,7 @@ fn models(runtime: &Runtime, access: &Access, asker: Dialect) -> Reply {
         .map(|model| model_object(runtime, model, &model.name, asker))
         .collect();
     let body = match asker {
-        Dialect::OpenAi | Dialect::Responses | Dialect::Gemini => {
+        Dialect::OpenAi | Dialect::Responses => {
             serde_json::json!({"object": "list", "data": data})
         }
         // One page holds them all, whatever the query asks for.
