@@ -72,6 +72,7 @@ pub mod conversation;
 pub mod effect;
 pub mod endpoint;
 pub(crate) mod error_body;
+pub mod eventstream;
 pub mod formats;
 pub mod gateway;
 pub mod grant;
