@@ -236,7 +236,10 @@ pub fn route<'a>(method: &str, path: &'a str) -> Result<Route<'a>, RouteError> {
     }
     // Where Cohere's own clients ask.
     let path = if path == "/v2/rerank" { "/v1/rerank" } else { path };
-    let google = path.strip_prefix("/v1beta").filter(|rest| rest.starts_with("/models"));
+    let google = path.strip_prefix("/v1beta").filter(|rest| {
+        // What has another method is not listed.
+        rest.starts_with("/models") && !rest.contains(':')
+    });
     let path = google.or_else(|| path.strip_prefix("/v1")).ok_or(RouteError::Unknown)?;
     let is_it = |api: &Endpoint| api.path() == path && !api.names_model();
     let api = Endpoint::ALL.into_iter().find(is_it);

@@ -128,14 +128,15 @@ impl Format {
     /// model cannot stand in a path.
     pub fn path(self, call: &Call<'_>) -> Option<Cow<'static, str>> {
         match (self, call.way) {
+            // The model is in the path, also of what passes as it is.
+            (Self::Gemini, _) => gemini::path(call, Service::AiStudio).map(Cow::Owned),
+            (Self::Vertex, _) => gemini::path(call, Service::Vertex).map(Cow::Owned),
+            (Self::VertexAnthropic, _) => anthropic::vertex::path(call).map(Cow::Owned),
             (_, Way::Native) => Some(call.endpoint.path().into()),
             (Self::OpenAi, Way::Translated) => Some(Endpoint::ChatCompletions.path().into()),
             (Self::Anthropic, Way::Translated) => Some(Endpoint::Messages.path().into()),
             (Self::Bedrock, Way::Translated) => bedrock::path(call).map(Cow::Owned),
             (Self::Cohere, Way::Translated) => Some(cohere::path(call.endpoint).into()),
-            (Self::Gemini, _) => gemini::path(call, Service::AiStudio).map(Cow::Owned),
-            (Self::Vertex, _) => gemini::path(call, Service::Vertex).map(Cow::Owned),
-            (Self::VertexAnthropic, _) => anthropic::vertex::path(call).map(Cow::Owned),
         }
     }
 
