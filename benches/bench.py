@@ -38,6 +38,9 @@ DOCUMENT = {
     "consumers": [{"name": "everybody"}],
     "anonymous": {"consumer": "everybody"},
 }
+FOREIGN = {"anthropic": "claude-sonnet-4-6", "gemini": "gemini-2.5-flash"}
+"""Providers of other formats, and what is asked of them."""
+
 ENVIRONMENT = {"KEY_1": "sk-bench-1", "KEY_2": "sk-bench-2"}
 CLIENT_KEY = "of-the-client"
 
@@ -80,7 +83,11 @@ def standalone(upstream: Endpoint, mode: str) -> dict:
 
 
 def two_stages(upstream: Endpoint) -> dict:
-    return config.two_stages(DOCUMENT, {"openai": upstream}, list(ENVIRONMENT))
+    document = {**DOCUMENT, "providers": [*DOCUMENT["providers"]], "models": [*DOCUMENT["models"]]}
+    for kind, model in FOREIGN.items():
+        document["providers"].append({"name": kind, "keys": [{"id": "main-1", "secret": {"env": "KEY_1"}}]})
+        document["models"].append({"name": kind, "targets": [{"provider": kind, "model": model}]})
+    return config.two_stages(document, {name: upstream for name in ("openai", *FOREIGN)}, list(ENVIRONMENT))
 
 
 def limits(upstream: Endpoint, consumers: int) -> dict:
@@ -110,11 +117,11 @@ TWO_STAGES = "Keyward in two stages"
 # --- the requests ---
 
 
-def chat(size: int, stream: bool) -> str:
+def chat(size: int, stream: bool, model: str = "fast") -> str:
     """A request of about `size` bytes."""
     text = "Lorem ipsum dolor sit amet, consectetur adipiscing elit. "
     message = {"role": "user", "content": (text * (size // len(text) + 1))[: size - 200]}
-    settings = {"model": "fast", "stream": stream, "temperature": 0.7, "max_tokens": 256}
+    settings = {"model": model, "stream": stream, "temperature": 0.7, "max_tokens": 256}
     return json.dumps({**settings, "messages": [{"role": "system", "content": "Be brief."}, message]}, separators=(",", ":"))
 
 
@@ -123,7 +130,15 @@ REQUESTS = {
     "chat, 32 KB prompt": chat(32 * 1024, stream=False),
     "stream of 100 events": chat(1024, stream=True),
 }
+TRANSLATED = {f"chat, 1 KB, translated to {kind}": chat(1024, stream=False, model=kind) for kind in FOREIGN}
+TRANSLATED |= {f"stream of 100 events, translated from {kind}": chat(1024, stream=True, model=kind) for kind in FOREIGN}
+REQUESTS |= TRANSLATED
 SMALL = next(iter(REQUESTS))
+
+
+def variants_of(request: str) -> list[str]:
+    return [PLAIN, TWO_STAGES] if request in TRANSLATED else list(VARIANTS)
+
 
 WRK_SCRIPT = """
 wrk.method = "POST"
@@ -174,12 +189,12 @@ class Bench:
                 envoys[name] = stack.enter_context(started_envoy(build(upstream), name))
                 ready[name] = time.monotonic() - before
             for request in REQUESTS:
-                for envoy in envoys.values():
-                    load(envoy, request, 1)  # Envoy opens its connections, V8 optimizes
+                for name in variants_of(request):
+                    load(envoys[name], request, 1)  # Envoy opens its connections, V8 optimizes
                 for number in range(self.rounds):
                     say(f"{request}: round {number + 1} of {self.rounds}")
-                    for name, envoy in envoys.items():
-                        self.samples.setdefault((request, name), []).append(load(envoy, request, self.seconds))
+                    for name in variants_of(request):
+                        self.samples.setdefault((request, name), []).append(load(envoys[name], request, self.seconds))
         yield from self.table()
         with started_upstream() as upstream:
             yield from footprint(upstream, ready)
@@ -191,7 +206,7 @@ class Bench:
         for request in REQUESTS:
             yield f"| **{request}** | | | | | | |"
             alone = self.samples[request, PLAIN]
-            for name in VARIANTS:
+            for name in variants_of(request):
                 samples = self.samples[request, name]
                 pairs = list(zip(samples, alone, strict=True))
                 cpu, rate, p50, p99 = (median(samples, attribute) for attribute in ("cpu", "rate", "p50", "p99"))

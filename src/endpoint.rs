@@ -233,7 +233,11 @@ pub fn route<'a>(method: &str, path: &'a str) -> Result<Route<'a>, RouteError> {
     }
     // Where Cohere's own clients ask.
     let path = if path == "/v2/rerank" { "/v1/rerank" } else { path };
-    let path = path.strip_prefix("/v1").ok_or(RouteError::Unknown)?;
+    let google = path.strip_prefix("/v1beta").filter(|rest| {
+        // What has another method is not listed.
+        rest.starts_with("/models") && !rest.contains(':')
+    });
+    let path = google.or_else(|| path.strip_prefix("/v1")).ok_or(RouteError::Unknown)?;
     let is_it = |api: &Endpoint| api.path() == path && !api.names_model();
     let api = Endpoint::ALL.into_iter().find(is_it);
     let (route, wanted) = match (api, path.strip_prefix("/models")) {
@@ -286,6 +290,9 @@ mod tests {
             ("GET", "/v1/models", Ok(Route::Models)),
             ("GET", "/v1/models?limit=1", Ok(Route::Models)),
             ("GET", "/v1/models/meta/llama", Ok(Route::Model("meta/llama"))),
+            ("GET", "/v1beta/models?pageSize=9", Ok(Route::Models)),
+            ("GET", "/v1beta/models/m", Ok(Route::Model("m"))),
+            ("POST", "/v1beta/chat/completions", Err(RouteError::Unknown)),
             ("GET", "/keyward/status", Err(RouteError::Unknown)),
             ("GET", "/v1/chat/completions", Err(RouteError::Method("POST"))),
             ("POST", "/v1/models", Err(RouteError::Method("GET"))),

@@ -128,14 +128,15 @@ impl Format {
     /// model cannot stand in a path.
     pub fn path(self, call: &Call<'_>) -> Option<Cow<'static, str>> {
         match (self, call.way) {
+            // The model is in the path, also of what passes as it is.
+            (Self::Gemini, _) => gemini::path(call, Service::AiStudio).map(Cow::Owned),
+            (Self::Vertex, _) => gemini::path(call, Service::Vertex).map(Cow::Owned),
+            (Self::VertexAnthropic, _) => anthropic::vertex::path(call).map(Cow::Owned),
             (_, Way::Native) => Some(call.endpoint.path().into()),
             (Self::OpenAi, Way::Translated) => Some(Endpoint::ChatCompletions.path().into()),
             (Self::Anthropic, Way::Translated) => Some(Endpoint::Messages.path().into()),
             (Self::Bedrock, Way::Translated) => bedrock::path(call).map(Cow::Owned),
             (Self::Cohere, Way::Translated) => Some(cohere::path(call.endpoint).into()),
-            (Self::Gemini, _) => gemini::path(call, Service::AiStudio).map(Cow::Owned),
-            (Self::Vertex, _) => gemini::path(call, Service::Vertex).map(Cow::Owned),
-            (Self::VertexAnthropic, _) => anthropic::vertex::path(call).map(Cow::Owned),
         }
     }
 
@@ -192,7 +193,7 @@ pub fn request(
     let body = body.trim_start_matches('\u{feff}');
     let Upstream { kind, model, .. } = *upstream;
     if endpoint == Endpoint::Embeddings {
-        return embed(upstream, body);
+        return embed(kind, body, model);
     }
     let (request, echo) = match endpoint.dialect() {
         Dialect::OpenAi => (openai::read(body)?, Echo::default()),
@@ -223,10 +224,9 @@ pub fn count_tokens(body: &[u8]) -> Result<u64, Unsupported> {
     anthropic::read_request(body.trim_start_matches('\u{feff}')).map(|r| estimate::tokens(&r))
 }
 
-fn embed(upstream: &Upstream<'_>, body: &str) -> Result<Written, Unsupported> {
+fn embed(kind: &Kind, body: &str, model: &str) -> Result<Written, Unsupported> {
     let request = embeddings::read(body)?;
-    let model = upstream.model;
-    let body = match upstream.kind.format {
+    let body = match kind.format {
         Format::Gemini => gemini::embeddings::write(&request, model, Service::AiStudio)?,
         Format::Vertex => gemini::embeddings::write(&request, model, Service::Vertex)?,
         Format::Bedrock => bedrock::embeddings::write(&request, model)?,

@@ -418,7 +418,7 @@ fn models(runtime: &Runtime, access: &Access, asker: Dialect) -> Reply {
         .map(|model| model_object(runtime, model, &model.name, asker))
         .collect();
     let body = match asker {
-        Dialect::OpenAi | Dialect::Responses | Dialect::Gemini => {
+        Dialect::OpenAi | Dialect::Responses => {
             serde_json::json!({"object": "list", "data": data})
         }
         // One page holds them all, whatever the query asks for.
@@ -427,6 +427,7 @@ fn models(runtime: &Runtime, access: &Access, asker: Dialect) -> Reply {
             let (first, last) = (id(data.first()), id(data.last()));
             serde_json::json!({"data": data, "has_more": false, "first_id": first, "last_id": last})
         }
+        Dialect::Gemini => serde_json::json!({"models": data}),
     };
     Reply::json(200, body.to_string().into_bytes())
 }
@@ -446,11 +447,17 @@ fn one_model(
 
 /// A model in the words of who asks. Nobody knows when a model name was created: at the beginning of time.
 fn model_object(runtime: &Runtime, model: &Model, id: &str, asker: Dialect) -> serde_json::Value {
-    if asker == Dialect::Anthropic {
-        return serde_json::json!({
-            "type": "model", "id": id, "display_name": id, "created_at": "1970-01-01T00:00:00Z",
-            "lifecycle": "active",
-        });
+    match asker {
+        Dialect::Anthropic => {
+            return serde_json::json!({
+                "type": "model", "id": id, "display_name": id, "created_at": "1970-01-01T00:00:00Z",
+                "lifecycle": "active",
+            });
+        }
+        Dialect::Gemini => {
+            return serde_json::json!({"name": format!("models/{id}"), "displayName": id});
+        }
+        Dialect::OpenAi | Dialect::Responses => {}
     }
     let owner = model.targets.first().and_then(|target| runtime.providers.get(target.provider));
     let owner = owner.map_or("keyward", |provider| provider.name.as_str());

@@ -239,6 +239,10 @@ const PHRASES: &[(&str, &str, Verdict)] = &[
     ("Your newly created team", " credits", Verdict::OutOfQuota),
     ("You have run out of credits", "", Verdict::OutOfQuota),
     ("Incorrect API key provided", "", Verdict::KeyRejected),
+    // Google, with 400 FAILED_PRECONDITION, as faults of a request have it too: a place that is not served, and one
+    // where only paid accounts are.
+    ("User location is not supported", "", Verdict::Overloaded),
+    ("Gemini API free tier is not available", "", Verdict::OutOfQuota),
     // Bedrock, as `ThrottlingException`.
     (BEDROCK_DAILY, "", Verdict::OutOfQuota),
     // Cohere, with 429.
@@ -272,7 +276,10 @@ fn has_no_quota(message: &str) -> bool {
 
 /// A tier or deployment is full, not the whole service.
 fn overload_is_the_models(status: Option<u16>, error: &ErrorBody) -> bool {
-    error.has_word("capacity_exceeded") || matches!(status, Some(429 | 498))
+    error.has_word("capacity_exceeded")
+        || matches!(status, Some(429 | 498))
+        // Google, with 503 UNAVAILABLE.
+        || error.message.starts_with("The model is overloaded")
 }
 
 fn by_status(kind: &Kind, status: u16) -> Verdict {

@@ -5,7 +5,7 @@
 use keyward::runtime::{Runtime, load};
 use serde_json::{Value, json};
 
-fn loaded(kind: &str, fields: Value) -> Result<Runtime, String> {
+fn loaded(kind: &str, fields: &Value) -> Result<Runtime, String> {
     let mut provider = json!({
         "name": "p", "kind": kind, "keys": [{"id": "t", "secret": {"header": "x-keyward-secret-1"}}],
     });
@@ -57,7 +57,7 @@ fn host_and_path_are_made_of_project_and_location() {
         ),
         ("gemini", json!({}), "generativelanguage.googleapis.com", "/v1beta".to_owned()),
     ] {
-        let runtime = loaded(kind, fields.clone()).unwrap();
+        let runtime = loaded(kind, &fields).unwrap();
         let provider = runtime.providers.first().unwrap();
         assert_eq!((provider.host.as_str(), &provider.base_path), (host, &base_path), "{fields}");
     }
@@ -102,7 +102,7 @@ fn what_makes_no_sense_is_refused_with_its_path() {
             "providers[0].endpoints[1]: only the kinds gemini and vertex have it",
         ),
     ] {
-        let refused = loaded(kind, fields.clone()).unwrap_err();
+        let refused = loaded(kind, &fields).unwrap_err();
         assert!(refused.contains(message), "{fields}: {refused}");
     }
 }

@@ -1,5 +1,6 @@
 //! A provider that answers at once, over HTTP/2 without TLS: chat completions as JSON, and as a stream
-//! of 100 events where the request asks for one. Prints its port, and serves until its standard input ends.
+//! of 100 events where the request asks for one; on Anthropic's and Gemini's paths the same in their words. Prints
+//! its port, and serves until its standard input ends.
 
 #[cfg(not(target_arch = "wasm32"))]
 fn main() -> std::io::Result<()> {
@@ -23,7 +24,13 @@ mod provider {
     const EVENTS: usize = 100;
 
     struct Answers {
-        chat: Bytes,
+        openai: Format,
+        anthropic: Format,
+        gemini: Format,
+    }
+
+    struct Format {
+        whole: Bytes,
         events: Vec<Bytes>,
     }
 
@@ -65,15 +72,22 @@ mod provider {
         mut respond: SendResponse<Bytes>,
         answers: Rc<Answers>,
     ) -> Result<(), h2::Error> {
+        let path = request.uri().path().to_owned();
+        let format = match path.as_str() {
+            path if path.ends_with("/messages") => &answers.anthropic,
+            path if path.ends_with("enerateContent") => &answers.gemini,
+            _ => &answers.openai,
+        };
         let mut body = request.into_body();
-        let mut streamed = false;
+        let mut streamed = path.ends_with(":streamGenerateContent");
         let mut first = true;
         while let Some(data) = body.data().await {
             let data = data?;
             body.flow_control().release_capacity(data.len())?;
-            // The benchmark's requests say it at their beginning.
-            let head = data.get(..128).unwrap_or(&data);
-            streamed |= first && head.windows(13).any(|part| part == b"\"stream\":true");
+            // The benchmark's requests say it at their beginning, what is made of them may at their end.
+            let says = |part: &[u8]| part.windows(13).any(|part| part == b"\"stream\":true");
+            let (head, tail) = (data.get(..128), data.get(data.len().saturating_sub(128)..));
+            streamed |= first && head.or(Some(&data)).is_some_and(says) || tail.is_some_and(says);
             first = false;
         }
         // What a provider says of its limits with every answer.
@@ -90,39 +104,83 @@ mod provider {
             let response =
                 response.header("content-type", "text/event-stream").body(()).expect("valid");
             let mut stream = respond.send_response(response, false)?;
-            for (index, event) in answers.events.iter().enumerate() {
-                stream.send_data(event.clone(), index + 1 == answers.events.len())?;
+            for (index, event) in format.events.iter().enumerate() {
+                stream.send_data(event.clone(), index + 1 == format.events.len())?;
             }
         } else {
-            let length = answers.chat.len();
+            let length = format.whole.len();
             let response = response
                 .header("content-type", "application/json")
                 .header("content-length", length);
             let mut stream = respond.send_response(response.body(()).expect("valid"), false)?;
-            stream.send_data(answers.chat.clone(), true)?;
+            stream.send_data(format.whole.clone(), true)?;
         }
         Ok(())
     }
 
     impl Answers {
         fn new() -> Self {
-            const USAGE: &str = r#"{"prompt_tokens":200,"completion_tokens":98,"total_tokens":298,"prompt_tokens_details":{"cached_tokens":0},"completion_tokens_details":{"reasoning_tokens":0}}"#;
-            let chat = format!(
-                r#"{{"id":"chatcmpl-0123456789","object":"chat.completion","created":1790000000,"model":"gpt-4o-mini-2024-07-18","choices":[{{"index":0,"message":{{"role":"assistant","content":"{}","refusal":null,"annotations":[]}},"logprobs":null,"finish_reason":"stop"}}],"usage":{USAGE},"service_tier":"default","system_fingerprint":"fp_0123456789"}}"#,
-                "lorem ipsum ".repeat(50)
-            );
-            let chunk = |choices: &str, usage: &str| {
-                Bytes::from(format!(
-                    "data: {{\"id\":\"chatcmpl-0123456789\",\"object\":\"chat.completion.chunk\",\"created\":1790000000,\"model\":\"gpt-4o-mini-2024-07-18\",\"service_tier\":\"default\",\"system_fingerprint\":\"fp_0123456789\",\"choices\":{choices},\"usage\":{usage}}}\n\n"
-                ))
-            };
-            let delta = r#"[{"index":0,"delta":{"content":" lorem"},"logprobs":null,"finish_reason":null}]"#;
-            let finish = r#"[{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}]"#;
-            let mut events = vec![chunk(delta, "null"); EVENTS - 3];
-            events.push(chunk(finish, "null"));
-            events.push(chunk("[]", USAGE));
-            events.push(Bytes::from_static(b"data: [DONE]\n\n"));
-            Self { chat: Bytes::from(chat), events }
+            Self { openai: openai(), anthropic: anthropic(), gemini: gemini() }
         }
+    }
+
+    fn openai() -> Format {
+        const USAGE: &str = r#"{"prompt_tokens":200,"completion_tokens":98,"total_tokens":298,"prompt_tokens_details":{"cached_tokens":0},"completion_tokens_details":{"reasoning_tokens":0}}"#;
+        let chat = format!(
+            r#"{{"id":"chatcmpl-0123456789","object":"chat.completion","created":1790000000,"model":"gpt-4o-mini-2024-07-18","choices":[{{"index":0,"message":{{"role":"assistant","content":"{}","refusal":null,"annotations":[]}},"logprobs":null,"finish_reason":"stop"}}],"usage":{USAGE},"service_tier":"default","system_fingerprint":"fp_0123456789"}}"#,
+            "lorem ipsum ".repeat(50)
+        );
+        let chunk = |choices: &str, usage: &str| {
+            Bytes::from(format!(
+                "data: {{\"id\":\"chatcmpl-0123456789\",\"object\":\"chat.completion.chunk\",\"created\":1790000000,\"model\":\"gpt-4o-mini-2024-07-18\",\"service_tier\":\"default\",\"system_fingerprint\":\"fp_0123456789\",\"choices\":{choices},\"usage\":{usage}}}\n\n"
+            ))
+        };
+        let delta =
+            r#"[{"index":0,"delta":{"content":" lorem"},"logprobs":null,"finish_reason":null}]"#;
+        let finish = r#"[{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}]"#;
+        let mut events = vec![chunk(delta, "null"); EVENTS - 3];
+        events.push(chunk(finish, "null"));
+        events.push(chunk("[]", USAGE));
+        events.push(Bytes::from_static(b"data: [DONE]\n\n"));
+        Format { whole: Bytes::from(chat), events }
+    }
+
+    fn anthropic() -> Format {
+        const USAGE: &str = r#"{"input_tokens":200,"cache_creation_input_tokens":0,"cache_read_input_tokens":0,"output_tokens":98,"service_tier":"standard"}"#;
+        const HEAD: &str = r#""id":"msg_0123456789","type":"message","role":"assistant","model":"claude-sonnet-4-6","stop_sequence":null"#;
+        let whole = format!(
+            r#"{{{HEAD},"content":[{{"type":"text","text":"{}"}}],"stop_reason":"end_turn","usage":{USAGE}}}"#,
+            "lorem ipsum ".repeat(50)
+        );
+        let event = |name: &str, members: &str| {
+            Bytes::from(format!("event: {name}\ndata: {{\"type\":\"{name}\"{members}}}\n\n"))
+        };
+        let start =
+            format!(r#","message":{{{HEAD},"content":[],"stop_reason":null,"usage":{USAGE}}}"#);
+        let mut events = vec![
+            event("message_start", &start),
+            event("content_block_start", r#","index":0,"content_block":{"type":"text","text":""}"#),
+        ];
+        let delta = r#","index":0,"delta":{"type":"text_delta","text":" lorem"}"#;
+        events.resize(EVENTS - 3, event("content_block_delta", delta));
+        events.push(event("content_block_stop", r#","index":0"#));
+        let stop = r#","delta":{"stop_reason":"end_turn","stop_sequence":null},"usage":{"output_tokens":98}"#;
+        events.push(event("message_delta", stop));
+        events.push(event("message_stop", ""));
+        Format { whole: Bytes::from(whole), events }
+    }
+
+    fn gemini() -> Format {
+        const REST: &str = r#""usageMetadata":{"promptTokenCount":200,"candidatesTokenCount":98,"totalTokenCount":298,"promptTokensDetails":[{"modality":"TEXT","tokenCount":200}]},"modelVersion":"gemini-2.5-flash","responseId":"0123456789abcdef""#;
+        let answer = |text: &str, finish: &str| {
+            format!(
+                r#"{{"candidates":[{{"content":{{"parts":[{{"text":"{text}"}}],"role":"model"}},{finish}"index":0}}],{REST}}}"#
+            )
+        };
+        let finish = r#""finishReason":"STOP","#;
+        let event = |finish| Bytes::from(format!("data: {}\n\n", answer(" lorem", finish)));
+        let mut events = vec![event(""); EVENTS - 1];
+        events.push(event(finish));
+        Format { whole: Bytes::from(answer(&"lorem ipsum ".repeat(50), finish)), events }
     }
 }

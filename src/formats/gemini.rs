@@ -56,7 +56,8 @@
 //! # What becomes of an answer
 //!
 //! Of the first candidate: texts, thoughts, calls and signatures. Parts of other kinds (images, code that Google
-//! ran) are skipped. A call without an id gets one. Usage is in the convention of [`crate::usage`].
+//! ran) are skipped. Pages that Google's search found (`groundingMetadata`) are citations of the text. A call without
+//! an id gets one. Usage is in the convention of [`crate::usage`].
 //!
 //! | `finishReason` | |
 //! |---|---|
@@ -72,6 +73,7 @@ mod answer;
 mod content;
 pub(super) mod embeddings;
 mod error;
+mod grounding;
 mod model;
 mod request;
 mod stream;

@@ -38,8 +38,10 @@
 //! assistant message back as it came keeps the provider's thinking valid across tool calls. Gemini's signature of a
 //! call is also at the call, where its own compatibility layer has it
 //! (<https://ai.google.dev/gemini-api/docs/thought-signatures>): `extra_content.google.thought_signature`. In chat
-//! completions
-//! all thinking stands before the text and that before the tool calls: a client cannot send any other order.
+//! completions all thinking stands before the text and that before the tool calls: a client cannot send any other
+//! order.
+//!
+//! Citations of pages are `annotations`, as of models that search by themselves.
 //!
 //! # What becomes of a request of other APIs
 //!

@@ -53,6 +53,7 @@ pub(super) fn writer(setup: &Setup) -> Box<dyn StreamWriter> {
     match setup.endpoint.dialect() {
         Dialect::Anthropic => Box::new(anthropic::StreamWriter::new(setup.nonce)),
         Dialect::Responses => Box::new(responses::StreamWriter::new(setup.clone())),
+        // No other format is translated for clients of Google's.
         Dialect::OpenAi | Dialect::Gemini => {
             Box::new(openai::StreamWriter::new(setup.include_usage, setup.created))
         }

@@ -257,3 +257,42 @@ fn cut_bodies_are_survived() {
         }
     }
 }
+
+#[test]
+#[rustfmt::skip] // One case a line.
+fn gemini() {
+    let google = |code: u16, status: &str, message: &str, details: &str| -> &'static str {
+        let error = format!(r#"{{"error":{{"code":{code},"message":"{message}","status":"{status}","details":[{details}]}}}}"#);
+        Box::leak(error.into_boxed_str())
+    };
+    let reason = |reason: &str| format!(r#"{{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"{reason}","domain":"googleapis.com"}}"#);
+    let quota = |id: &str, delay: &str| {
+        let failure = format!(r#"{{"@type":"type.googleapis.com/google.rpc.QuotaFailure","violations":[{{"quotaId":"{id}","quotaDimensions":{{"model":"gpt-4o"}}}}]}}"#);
+        format!(r#"{failure},{{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"{delay}"}}"#)
+    };
+    let exhausted = |id: &str, delay: &str| google(429, "RESOURCE_EXHAUSTED", "You exceeded your current quota.", &quota(id, delay));
+    check(&[
+        ("gemini", 429, exhausted("GenerateRequestsPerMinutePerProjectPerModel-FreeTier", "48.9s"), RateLimited, Model, Some(48)),
+        ("gemini", 429, exhausted("GenerateContentInputTokensPerModelPerMinute-FreeTier", "5s"), RateLimited, Model, Some(5)),
+        ("gemini", 429, exhausted("GenerateRequestsPerDayPerProjectPerModel-FreeTier", "37025.7s"), OutOfQuota, Model, Some(37_025)),
+        ("gemini", 429, google(429, "RESOURCE_EXHAUSTED", "Quota exceeded for metric: m, limit: 0, model: gpt-4o", ""), OutOfQuota, Key, None),
+        ("vertex", 429, google(429, "RESOURCE_EXHAUSTED", "Resource exhausted. Please try again later.", ""), RateLimited, Model, None),
+        ("gemini", 400, google(400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key.", &reason("API_KEY_INVALID")), KeyRejected, Key, None),
+        ("gemini", 400, google(400, "INVALID_ARGUMENT", "Invalid value at 'contents'", ""), ClientFault, Key, None),
+        ("gemini", 400, google(400, "FAILED_PRECONDITION", "The File x is not in an ACTIVE state.", ""), ClientFault, Key, None),
+        ("gemini", 400, google(400, "FAILED_PRECONDITION", "User location is not supported for the API use.", ""), Overloaded, Provider, None),
+        ("gemini", 400, google(400, "FAILED_PRECONDITION", "Gemini API free tier is not available in your country. Please enable billing.", ""), OutOfQuota, Key, None),
+        ("gemini", 403, google(403, "PERMISSION_DENIED", "Your API key was reported as leaked.", ""), KeyRejected, Key, None),
+        ("vertex", 401, google(401, "UNAUTHENTICATED", "Request had invalid authentication credentials.", &reason("ACCESS_TOKEN_EXPIRED")), KeyRejected, Key, None),
+        ("vertex-anthropic", 429, google(429, "RESOURCE_EXHAUSTED", "Quota exceeded for base_model: gpt-4o", ""), RateLimited, Model, None),
+        ("vertex-anthropic", 529, r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#, Overloaded, Provider, None),
+        ("gemini", 404, google(404, "NOT_FOUND", "models/gpt-4o is not found for API version v1beta", ""), ClientFault, Key, None),
+        ("gemini", 500, google(500, "INTERNAL", "An internal error has occurred.", ""), ServerError, Provider, None),
+        ("gemini", 503, google(503, "UNAVAILABLE", "The model is overloaded. Please try again later.", ""), Overloaded, Model, None),
+        ("gemini", 503, google(503, "UNAVAILABLE", "The service is currently unavailable.", ""), Overloaded, Provider, None),
+    ]);
+    for (message, verdict, scope) in [("The model is overloaded. Please try again later.", Overloaded, Model), ("Internal", Overloaded, Provider)] {
+        let signal = classify_event(find("gemini").unwrap(), google(503, "UNAVAILABLE", message, "").as_bytes(), "gpt-4o", NOW).unwrap();
+        assert_eq!((signal.verdict, signal.scope), (verdict, scope));
+    }
+}

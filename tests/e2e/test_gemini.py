@@ -291,7 +291,7 @@ def test_messages_to_claude_on_vertex_pass_in_its_envelope(start):
     gateway.on("claude/t", anthropic.message(), anthropic.events())
     body = b'{"model":"claude", "max_tokens": 7,"messages":[{"role":"user","content":"hi"}],"x":1e2,"stream":false}'
     headers = {"anthropic-version": "2023-06-01", "anthropic-beta": "context-1m"}
-    assert gateway.client.post("/v1/messages", body, headers).body == anthropic.message().body
+    assert gateway.client.post("/v1/messages?beta=true", body, headers).body == anthropic.message().body
     whole = gateway.requests[0]
     expected = body.replace(b'"model":"claude", "max_tokens": 7', b'"anthropic_version":"vertex-2023-10-16","max_tokens":7')
     assert whole.body == expected

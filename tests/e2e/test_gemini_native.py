@@ -74,6 +74,14 @@ def test_count_tokens(sdk):
     assert sdk.models.count_tokens(model="gem", contents="hello").total_tokens == 9
 
 
+def test_models(sdk):
+    assert [model.name for model in sdk.models.list()] == [f"models/{name}" for name in (gemini.MODEL, "gem", "gpt")]
+    assert sdk.models.get(model="gem").name == "models/gem"
+    with pytest.raises(errors.ClientError) as refused:
+        sdk.models.get(model="none")
+    assert (refused.value.code, refused.value.status) == (404, "NOT_FOUND")
+
+
 def test_tools_with_signatures(sdk, gateway):
     gateway.on("gemini/b", gemini.fixture("tools.json"))
     tool = types.Tool(

@@ -86,14 +86,17 @@ class WithoutTimestamps(yaml.SafeLoader):
 
 
 def test_the_configuration_of_the_readme_is_accepted(tmp_path):
-    """The whole one, that with the consumers of the second example and all further ones; the third is a route, before others."""
+    """The whole one, that with the consumers of the second example and all further sections, and the route of the third
+    before the others; then those with other providers."""
     texts = re.findall(r"```yaml\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
     document, consumers, route, *more = (yaml.load(text, WithoutTimestamps) for text in texts)
     for section in more:
-        consumers |= section
+        if "providers" not in section:
+            consumers |= section
     names = set(re.findall(r"env: (\w+)", "".join(texts)))
-    endpoints = {name: config.Endpoint(1) for name in ("openai", "groq")}
-    for number, whole in enumerate((document, document | consumers)):
+    others = [document | other for other in more if "providers" in other]
+    for number, whole in enumerate((document, document | consumers, *others)):
+        endpoints = {provider["name"]: config.Endpoint(1) for provider in whole["providers"]}
         bootstrap = config.two_stages(whole, endpoints, sorted(names))
         config.routes(bootstrap)[:0] = route
         # As long as a signing secret has to be.

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::grounding;
 use crate::conversation::{Answer, Block, Failure, FailureKind, Finish, FinishReason, Part};
 use crate::random::hash;
 use crate::usage::{self, Usage};
@@ -34,6 +35,8 @@ pub(super) struct Candidate<'a> {
     pub(super) content: Option<Content<'a>>,
     #[serde(borrow)]
     pub(super) finish_reason: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    pub(super) grounding_metadata: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -146,7 +149,22 @@ pub(in crate::formats) fn read(body: &[u8]) -> Option<Answer<'_>> {
         read_part(part, &answer.id, &mut calls, &mut answer.parts);
     }
     answer.finish = finish(word, calls > 0);
+    if let Some(metadata) = candidate.grounding_metadata {
+        cite(metadata.get(), &mut answer.parts);
+    }
     Some(answer)
+}
+
+/// Segments are counted over all of the text, and its last part has the citations.
+fn cite<'a>(metadata: &'a str, parts: &mut [Part<'a>]) {
+    let text = |part: &Part<'a>| match &part.block {
+        Block::Text(text) => Some(text.to_string()),
+        _ => None,
+    };
+    let whole: String = parts.iter().filter_map(text).collect();
+    if let Some(last) = parts.iter_mut().rfind(|part| matches!(part.block, Block::Text(_))) {
+        last.citations = grounding::citations(metadata, &whole);
+    }
 }
 
 fn read_part<'a>(part: WirePart<'a>, answer: &str, calls: &mut u32, out: &mut Vec<Part<'a>>) {

@@ -200,7 +200,9 @@ impl<'a> Writer<'a> {
         for (index, part) in message.parts.iter().enumerate() {
             let path = format!("{path}[{index}]");
             match &part.block {
-                Block::Thinking { text, signature: Some(proof), origin } if is_own(origin) => {
+                Block::Thinking { text, signature: Some(proof), origin }
+                    if is_own(origin) && !proof.is_empty() =>
+                {
                     if text.is_empty() {
                         signature = Some(proof.as_ref());
                     } else {
@@ -209,7 +211,7 @@ impl<'a> Writer<'a> {
                         parts.push(thought);
                     }
                 }
-                Block::Redacted { data, origin } if is_own(origin) => {
+                Block::Redacted { data, origin } if is_own(origin) && !data.is_empty() => {
                     signature = Some(data.as_ref())
                 }
                 // A summary that nothing was signed of, or another provider's.

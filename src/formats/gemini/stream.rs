@@ -1,6 +1,7 @@
 //! Reads the events of a stream. Each is an answer of its own with what is new; the end of the stream is the end.
 
 use super::answer::{BLOCKED, Chunk, Counts, WirePart, broken, finish};
+use super::grounding;
 use crate::conversation::{Block, Delta, Event, Opened};
 use crate::formats::failure;
 use crate::formats::stream::{self, Corrupt, Frame};
@@ -16,9 +17,17 @@ pub(in crate::formats) struct StreamReader {
     open: Option<Text>,
     next: u32,
     calls: u32,
+    /// Text so far, for citations, which count its bytes; none of it once it is longer than [`MAX_CITED`].
+    text: Option<String>,
+    cited: usize,
+    /// Of the text that is open: it comes behind it.
+    signature: Option<String>,
     /// The last `finishReason`. Older models give one with every chunk, so it counts when nothing follows.
     word: Option<String>,
 }
+
+/// Longest text in bytes that is kept to find what citations are about.
+const MAX_CITED: usize = 64 * 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Text {
@@ -40,6 +49,7 @@ impl stream::StreamReader for StreamReader {
         }
         if !self.started {
             self.started = true;
+            self.text = Some(String::new());
             let id = chunk.response_id.unwrap_or_default();
             self.id = id.to_string();
             each(Event::Start { id, model: chunk.model_version.unwrap_or_default() });
@@ -59,6 +69,9 @@ impl stream::StreamReader for StreamReader {
         };
         for part in candidate.content.and_then(|content| content.parts).into_iter().flatten() {
             self.part(part, each);
+        }
+        if let Some(metadata) = candidate.grounding_metadata {
+            self.cite(metadata.get(), each);
         }
         if let Some(word) = candidate.finish_reason {
             if let Some(failure) = broken(&word) {
@@ -104,9 +117,35 @@ impl StreamReader {
             each(Event::Delta { index, delta: Delta::Signature(signature) });
             self.close(each);
         } else {
-            self.close(each);
-            let signature = Opened::Redacted { data: signature, origin: Block::GEMINI };
-            self.whole(signature, None, each);
+            if self.open != Some(Text::Answer) || self.signature.is_some() {
+                self.close(each);
+            }
+            self.signature = Some(signature.into_owned());
+            if self.open.is_none() {
+                self.sign(each);
+            }
+        }
+    }
+
+    /// Citations of the text that is open. Whoever repeats some gives them all again.
+    fn cite(&mut self, metadata: &str, each: &mut dyn FnMut(Event<'_>)) {
+        if self.open != Some(Text::Answer) {
+            return;
+        }
+        let index = self.next.saturating_sub(1);
+        let text = self.text.as_deref().unwrap_or_default();
+        let citations = grounding::citations(metadata, text);
+        let known = self.cited;
+        self.cited = known.max(citations.len());
+        for citation in citations.into_iter().skip(known) {
+            each(Event::Delta { index, delta: Delta::Citation(citation) });
+        }
+    }
+
+    fn sign(&mut self, each: &mut dyn FnMut(Event<'_>)) {
+        if let Some(data) = self.signature.take() {
+            let block = Opened::Redacted { data: data.into(), origin: Block::GEMINI };
+            self.whole(block, None, each);
         }
     }
 
@@ -126,6 +165,14 @@ impl StreamReader {
             each(Event::BlockStart { index: self.next, block });
             self.next = self.next.saturating_add(1);
             self.open = Some(kind);
+        }
+        if kind == Text::Answer
+            && let Some(kept) = &mut self.text
+        {
+            kept.push_str(&text);
+            if kept.len() > MAX_CITED {
+                self.text = None;
+            }
         }
         let delta = match kind {
             Text::Answer | Text::Refusal => Delta::Text(text),
@@ -154,5 +201,6 @@ impl StreamReader {
         if self.open.take().is_some() {
             each(Event::BlockStop { index: self.next.saturating_sub(1) });
         }
+        self.sign(each);
     }
 }

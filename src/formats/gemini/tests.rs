@@ -273,6 +273,7 @@ fn calls_without_a_signature_get_the_word_for_none_where_one_is_demanded() {
     asked[1]["reasoning_details"] = json!([
         {"type": "reasoning.text", "text": "hm", "signature": "x", "format": "anthropic-claude-v1"},
         {"type": "reasoning.text", "text": "hm", "format": "google-gemini-v1"},
+        {"type": "reasoning.text", "text": "hm", "signature": "", "format": "google-gemini-v1"},
     ]);
     let signed = messages(asked, NEWER);
     let parts = &signed["contents"][1]["parts"];
@@ -517,5 +518,65 @@ fn paths_hold_nothing_but_a_model() {
         (Vertex, "tunedModels/mine", None),
     ] {
         assert_eq!(resource(model, service).as_deref(), expected, "{model}");
+    }
+}
+
+#[test]
+fn every_way_leads_to_a_path_with_the_model() {
+    use crate::formats::{Call, Format, Way};
+    for (format, endpoint, way, stream, expected) in [
+        (
+            Format::Gemini,
+            Endpoint::ChatCompletions,
+            Way::Translated,
+            false,
+            "/models/m:generateContent",
+        ),
+        (
+            Format::Gemini,
+            Endpoint::Messages,
+            Way::Translated,
+            true,
+            "/models/m:streamGenerateContent?alt=sse",
+        ),
+        (
+            Format::Gemini,
+            Endpoint::GenerateContent,
+            Way::Native,
+            true,
+            "/models/m:streamGenerateContent?alt=sse",
+        ),
+        (Format::Gemini, Endpoint::CountContentTokens, Way::Native, false, "/models/m:countTokens"),
+        (
+            Format::Gemini,
+            Endpoint::Embeddings,
+            Way::Translated,
+            false,
+            "/models/m:batchEmbedContents",
+        ),
+        (
+            Format::Vertex,
+            Endpoint::GenerateContent,
+            Way::Native,
+            false,
+            "/publishers/google/models/m:generateContent",
+        ),
+        (
+            Format::Vertex,
+            Endpoint::Embeddings,
+            Way::Translated,
+            false,
+            "/publishers/google/models/m:predict",
+        ),
+        (
+            Format::VertexAnthropic,
+            Endpoint::Messages,
+            Way::Native,
+            true,
+            "/publishers/anthropic/models/m:streamRawPredict",
+        ),
+    ] {
+        let call = Call { endpoint, way, model: "m", stream };
+        assert_eq!(format.path(&call).as_deref(), Some(expected), "{format:?} {endpoint:?}");
     }
 }

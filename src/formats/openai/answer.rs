@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
-use crate::conversation::{Answer, Block, Failure, FailureKind, FinishReason};
+use crate::conversation::{Answer, Block, Citation, Failure, FailureKind, FinishReason};
 use crate::sse::write_event;
 use crate::usage::Usage;
 
@@ -40,6 +40,34 @@ struct Message<'a> {
     reasoning_details: Vec<Detail<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tool_calls: Vec<ToolCall<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    annotations: Vec<Annotation<'a>>,
+}
+
+/// A citation of a page; others have no place in chat completions.
+#[derive(Serialize)]
+pub(super) struct Annotation<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    url_citation: UrlCitation<'a>,
+}
+
+#[derive(Serialize)]
+struct UrlCitation<'a> {
+    start_index: u32,
+    end_index: u32,
+    title: &'a str,
+    url: &'a str,
+}
+
+impl<'a> Annotation<'a> {
+    pub(super) fn of(citation: &'a Citation<'_>) -> Option<Self> {
+        let (start_index, end_index) = citation.span.unwrap_or_default();
+        let title = citation.title.as_deref().unwrap_or_default();
+        let url = citation.url.as_deref()?;
+        let url_citation = UrlCitation { start_index, end_index, title, url };
+        Some(Self { kind: "url_citation", url_citation })
+    }
 }
 
 /// One entry of `reasoning_details`; in a stream, a piece of one.
@@ -185,6 +213,12 @@ pub(in crate::formats) fn write(answer: &Answer<'_>, created: u64) -> Vec<u8> {
         reasoning_content: thought.filter(|text| !text.is_empty()),
         reasoning_details: details,
         tool_calls: calls,
+        annotations: answer
+            .parts
+            .iter()
+            .flat_map(|p| &p.citations)
+            .filter_map(Annotation::of)
+            .collect(),
     };
     let completion = Completion {
         id: &answer.id,

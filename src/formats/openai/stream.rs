@@ -2,7 +2,9 @@
 
 use serde::Serialize;
 
-use super::answer::{Detail, ExtraContent, WireUsage, error_event, finish, some_arguments};
+use super::answer::{
+    Annotation, Detail, ExtraContent, WireUsage, error_event, finish, some_arguments,
+};
 use crate::conversation::{Block, Delta, Event, Finish, FinishReason, Opened};
 use crate::formats::stream;
 use crate::sse::write_event;
@@ -77,6 +79,8 @@ struct WireDelta<'a> {
     reasoning_details: Option<[Detail<'a>; 1]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tool_calls: Option<[CallPiece<'a>; 1]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    annotations: Option<[Annotation<'a>; 1]>,
 }
 
 /// The first of a call has all members, the others only `index` and a piece of the arguments.
@@ -198,6 +202,13 @@ impl StreamWriter {
             (Slot::Refusal, Delta::Text(text)) => {
                 let delta = WireDelta { refusal: Some(text), ..WireDelta::default() };
                 self.chunk(delta, None, out);
+            }
+            (Slot::Text, Delta::Citation(citation)) => {
+                if let Some(annotation) = Annotation::of(citation) {
+                    let delta =
+                        WireDelta { annotations: Some([annotation]), ..WireDelta::default() };
+                    self.chunk(delta, None, out);
+                }
             }
             (Slot::Thinking(detail), Delta::Thinking(text)) => {
                 let part = Detail { text: Some(text), ..piece("reasoning.text", detail) };
