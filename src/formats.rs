@@ -9,10 +9,11 @@
 //! | | clients | providers |
 //! |---|---|---|
 //! | `openai` (chat completions) | requests read; answers, streams, errors written | requests written; answers, streams read |
-//! | `anthropic` (Messages) | as above | as above |
-//! | `bedrock` (Converse) | – | as above |
-//! | `cohere` (Chat, version 2) | – | as above |
-//! | `gemini` (`generateContent`) | errors written: they are served by providers of the same format alone | as above |
+//! | `anthropic` (Messages) | the same | the same |
+//! | `responses` | the same | |
+//! | `bedrock` (Converse) | | the same |
+//! | `cohere` (Chat, version 2) | | the same |
+//! | `gemini` (`generateContent`) | errors written: they are served by providers of the same format alone | the same |
 //!
 //! Each format documents in tables what it maps, drops and refuses. A translation fails closed: what cannot be
 //! translated is an error in the client's format, and no byte of the provider's reaches a client.
@@ -21,10 +22,12 @@ mod anthropic;
 mod bedrock;
 mod cohere;
 mod embeddings;
+mod estimate;
 mod failure;
 mod gemini;
 mod json;
 mod openai;
+mod responses;
 mod seal;
 mod stream;
 mod translation;
@@ -95,6 +98,8 @@ pub struct Echo {
     /// Of embeddings: what the provider calls the model, and whether the client wants base64.
     model: String,
     base64: bool,
+    /// Tools that the model knows as something else.
+    renamed: Vec<responses::Renamed>,
 }
 
 impl core::fmt::Debug for Echo {
@@ -108,14 +113,14 @@ impl Format {
     /// Whether it can say what clients ask of an endpoint, where a provider does not take that as it is.
     pub const fn translates(self, endpoint: Endpoint) -> bool {
         match self {
-            Self::OpenAi => matches!(endpoint, Endpoint::Messages),
-            Self::Anthropic | Self::VertexAnthropic => {
-                matches!(endpoint, Endpoint::ChatCompletions)
+            Self::OpenAi => matches!(endpoint, Endpoint::Messages | Endpoint::Responses),
+            Self::Anthropic => {
+                matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Responses)
             }
-            Self::Bedrock | Self::Cohere | Self::Gemini | Self::Vertex => matches!(
-                endpoint,
-                Endpoint::ChatCompletions | Endpoint::Messages | Endpoint::Embeddings
-            ),
+            Self::VertexAnthropic => endpoint.is_conversation(),
+            Self::Bedrock | Self::Cohere | Self::Gemini | Self::Vertex => {
+                endpoint.is_conversation() || matches!(endpoint, Endpoint::Embeddings)
+            }
         }
     }
 
@@ -185,16 +190,17 @@ pub fn request(
 ) -> Result<Written, Unsupported> {
     let body = core::str::from_utf8(body).map_err(|_| Unsupported::new("body", "must be UTF-8"))?;
     let body = body.trim_start_matches('\u{feff}');
+    let Upstream { kind, model, .. } = *upstream;
     if endpoint == Endpoint::Embeddings {
         return embed(upstream, body);
     }
-    let request = match endpoint.dialect() {
-        Dialect::OpenAi => openai::read(body)?,
-        Dialect::Anthropic => anthropic::read_request(body)?,
-        Dialect::Responses | Dialect::Gemini => return Err(json::not_supported("body")),
+    let (request, echo) = match endpoint.dialect() {
+        Dialect::OpenAi => (openai::read(body)?, Echo::default()),
+        Dialect::Anthropic => (anthropic::read_request(body)?, Echo::default()),
+        Dialect::Responses => responses::read_request(body)?,
+        Dialect::Gemini => return Err(json::not_supported("body")),
     };
-    let model = upstream.model;
-    let body = match upstream.kind.format {
+    let body = match kind.format {
         Format::OpenAi => openai::write_request(&request, upstream)?,
         Format::Anthropic => anthropic::write(&request, model)?,
         Format::Bedrock => bedrock::write(&request, model)?,
@@ -204,7 +210,17 @@ pub fn request(
         Format::VertexAnthropic => anthropic::vertex::body(&anthropic::write(&request, model)?)
             .ok_or_else(|| json::must_be("body", "a request that can be written"))?,
     };
-    Ok(Written { body, echo: Echo::default() })
+    Ok(Written { body, echo })
+}
+
+/// About how many tokens a request to Messages has; the body need not ask for an answer.
+///
+/// # Errors
+///
+/// What is malformed.
+pub fn count_tokens(body: &[u8]) -> Result<u64, Unsupported> {
+    let body = core::str::from_utf8(body).map_err(|_| Unsupported::new("body", "must be UTF-8"))?;
+    anthropic::read_request(body.trim_start_matches('\u{feff}')).map(|r| estimate::tokens(&r))
 }
 
 fn embed(upstream: &Upstream<'_>, body: &str) -> Result<Written, Unsupported> {

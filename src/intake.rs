@@ -4,22 +4,25 @@
 
 use crate::consumer::Team;
 use crate::consumer::access::Access;
-use crate::consumer::identify::{
-    CREDENTIALS, Caller, Presented, identify, presented, unauthenticated,
-};
+use crate::consumer::identify::{By, CREDENTIALS, Caller, Identity, identify, unauthenticated};
 use crate::effect::{Cx, Effect};
 use crate::endpoint::{self, Dialect, Endpoint, Operation, Route, RouteError};
 use crate::headers::Headers;
 use crate::limit::Subject;
+use crate::limit::account::Statement;
+use crate::limit::toll::{self, End};
 use crate::members::{Ask, BodyError};
 use crate::multipart::Boundary;
 use crate::plan::Plan;
 use crate::random::hash;
 use crate::reply::{Refusal, Reply};
-use crate::runtime::{KeyDigest, Model, Runtime};
+use crate::runtime::{Model, Runtime};
+use crate::table::Place;
 use crate::time::UnixTime;
+use crate::token::limits;
+use crate::token::state::{self, Unusable};
 use crate::usage::Usage;
-use crate::{members, multipart, routing, status, tally, upstream};
+use crate::{formats, grant, members, multipart, routing, tally, upstream};
 
 /// Filter state with the name of the consumer, for access logs and filters that follow.
 const CONSUMER: &str = "keyward.consumer";
@@ -89,14 +92,13 @@ pub fn head(
             let model = percent_encoding::percent_decode_str(model).decode_utf8_lossy();
             (endpoint, Some((model.into_owned(), stream)))
         }
-        Ok(Route::Status) => return Err(admin_status(cx, headers)),
         Ok(Route::Models) => {
-            let listed = admit(Operation::Models).map(|access| models(cx.runtime, &access));
+            let listed = admit(Operation::Models).map(|access| models(cx.runtime, &access, asker));
             return Err(listed.unwrap_or_else(told));
         }
         Ok(Route::Model(id)) => {
-            let found =
-                admit(Operation::Models).and_then(|access| one_model(cx.runtime, &access, id));
+            let found = admit(Operation::Models)
+                .and_then(|access| one_model(cx.runtime, &access, id, asker));
             return Err(found.unwrap_or_else(told));
         }
         Err(error) => return Err(told(unknown(error, method, path))),
@@ -105,6 +107,8 @@ pub fn head(
     let access = admit(endpoint.operation()).map_err(told)?;
     body_expected(cx, headers, end_of_stream).map_err(told)?;
     let own_headers = own_headers(endpoint, headers).map_err(told)?;
+    let key = access.key.as_ref().map_or(Ok(None), |key| limits::subject(place(cx), key));
+    let key = key.map_err(|refused| told(unusable(Unusable::Table(refused))))?;
     let boundary = Boundary::of(text("content-type")).filter(|_| endpoint.takes_forms());
     let boundary = boundary.transpose().map_err(|error| told(unreadable(&error)))?;
     let sticky = cx.runtime.sticky.as_deref();
@@ -117,7 +121,7 @@ pub fn head(
         named,
         boundary,
         access,
-        charged: Vec::new(),
+        charged: key.into_iter().collect(),
         session,
         own_headers,
         started: cx.now,
@@ -193,8 +197,21 @@ pub fn body(cx: &Cx<'_>, pending: &Pending, body: &[u8]) -> Result<Plan, Reply> 
 
 /// Leaves out the targets that cannot be asked this. `Err` is the answer: none is left.
 pub fn leave_out_unfit(cx: &Cx<'_>, plan: &mut Plan, body: &[u8]) -> Result<(), Reply> {
-    routing::leave_out_unfit(cx.runtime, plan, body)
-        .map_err(|refusal| refusal.reply(plan.endpoint.dialect()))
+    let left = routing::leave_out_unfit(cx.runtime, plan, body);
+    let told = |refusal: Refusal| refusal.reply(plan.endpoint.dialect());
+    match left {
+        Err(_) if plan.endpoint == Endpoint::CountTokens => {
+            Err(estimated(body).unwrap_or_else(told))
+        }
+        left => left.map_err(told),
+    }
+}
+
+/// No provider of the model counts tokens: about as many as it would.
+fn estimated(body: &[u8]) -> Result<Reply, Refusal> {
+    let tokens = formats::count_tokens(body).map_err(|error| routing::unsupported(&error))?;
+    let body = serde_json::json!({ "input_tokens": tokens });
+    Ok(Reply::json(200, body.to_string().into_bytes()))
 }
 
 /// Headers that mean something to a provider of the client's own format and to no other.
@@ -255,31 +272,65 @@ fn admit(
     caller: &Caller,
     operation: Operation,
 ) -> Result<Access, Refusal> {
-    let consumers = &cx.runtime.consumers;
-    let consumer = identify(consumers, headers, caller, cx.now)?;
-    let access = Access::new(consumers, consumer, headers, caller, cx.now)?;
+    let (access, _) = enter(cx, headers, caller)?;
     access.check(cx.runtime, operation)?;
     Ok(access)
 }
 
-fn admin_status(cx: &Cx<'_>, headers: &Headers) -> Reply {
-    if !is_admin(cx.runtime, headers) {
-        let message = "The status needs an admin key.";
-        return unauthenticated(message, presented(headers).is_some()).reply(Dialect::OpenAi);
+/// Who calls, and how that is known.
+///
+/// # Errors
+/// 401 where nobody does, or a temporary key cannot be used any more.
+pub fn enter(cx: &Cx<'_>, headers: &Headers, caller: &Caller) -> Result<(Access, By), Refusal> {
+    let consumers = &cx.runtime.consumers;
+    let Identity { consumer, by } = identify(consumers, headers, caller, cx.now)?;
+    let mut access = Access::new(consumers, consumer, headers, caller, cx.now)?;
+    if let By::Temporary(key) = &by {
+        state::check(place(cx), key).map_err(unusable)?;
+        access.key = Some(key.clone());
     }
-    let mut reply = Reply::json(200, status::render(cx));
-    reply.headers.push(("cache-control", "no-store".to_owned()));
-    reply
+    if consumers.access_ttl.is_some() {
+        access.granted = grant::granted(cx.shared, &access.consumer, cx.now);
+    }
+    Ok((access, by))
 }
 
-fn is_admin(runtime: &Runtime, headers: &Headers) -> bool {
-    let Some(Presented::Key(key)) = presented(headers) else { return false };
-    let digest = KeyDigest::of(key);
-    // Every digest is compared, whichever matches.
-    runtime.admin.iter().fold(false, |found, admin| found | admin.matches(&digest))
+/// Charges limits for a request that is to be sent, and counts a use of its temporary key.
+///
+/// # Errors
+/// The refusal of a limit, or 401 where the key was used as often as it may be; nothing is charged then.
+pub fn charge(
+    cx: &mut Cx<'_>,
+    pending: &Pending,
+    plan: &mut Plan,
+) -> Result<Vec<Statement>, Refusal> {
+    let statements = toll::charge(cx, plan, pending.charged.clone())?;
+    let key = pending.access.key.as_ref();
+    match key.map_or(Ok(()), |key| state::take(place(cx), key)) {
+        Ok(()) => Ok(statements),
+        Err(unusable_now) => {
+            toll::settle(cx, plan, End::Unsent);
+            Err(unusable(unusable_now))
+        }
+    }
 }
 
-fn body_expected(cx: &Cx<'_>, headers: &Headers, end_of_stream: bool) -> Result<(), Refusal> {
+fn place<'a>(cx: &Cx<'a>) -> Place<'a> {
+    Place { shared: cx.shared, key: cx.process_key, now: cx.now }
+}
+
+fn unusable(why: Unusable) -> Refusal {
+    match why {
+        Unusable::Revoked => unauthenticated("The temporary key was revoked.", true),
+        Unusable::UsedUp => unauthenticated("The temporary key has no uses left.", true),
+        Unusable::Table(_) => {
+            let message = "The uses of the temporary key cannot be counted at the moment.";
+            Refusal::server(503, "unavailable", message).header("retry-after", "60")
+        }
+    }
+}
+
+pub fn body_expected(cx: &Cx<'_>, headers: &Headers, end_of_stream: bool) -> Result<(), Refusal> {
     if end_of_stream {
         return Err(Refusal::client(400, "invalid_body", "The request has no body."));
     }
@@ -309,7 +360,7 @@ fn unreadable(error: &BodyError) -> Refusal {
     }
 }
 
-fn unknown(error: RouteError, method: &str, path: &str) -> Refusal {
+pub fn unknown(error: RouteError, method: &str, path: &str) -> Refusal {
     let path = path.split('?').next().unwrap_or_default();
     match error {
         RouteError::Unknown => {
@@ -336,28 +387,49 @@ pub fn no_model(model: &str) -> Refusal {
 }
 
 /// The models that the caller may use.
-fn models(runtime: &Runtime, access: &Access) -> Reply {
+fn models(runtime: &Runtime, access: &Access, asker: Dialect) -> Reply {
     let data: Vec<_> = runtime
         .models
         .list
         .iter()
         .filter(|model| !model.name.ends_with('*') && access.sees(runtime, model, &model.name))
-        .map(|model| model_object(runtime, model, &model.name))
+        .map(|model| model_object(runtime, model, &model.name, asker))
         .collect();
-    let body = serde_json::json!({"object": "list", "data": data});
+    let body = match asker {
+        Dialect::OpenAi | Dialect::Responses | Dialect::Gemini => {
+            serde_json::json!({"object": "list", "data": data})
+        }
+        // One page holds them all, whatever the query asks for.
+        Dialect::Anthropic => {
+            let id = |model: Option<&serde_json::Value>| model.and_then(|m| m.get("id")).cloned();
+            let (first, last) = (id(data.first()), id(data.last()));
+            serde_json::json!({"data": data, "has_more": false, "first_id": first, "last_id": last})
+        }
+    };
     Reply::json(200, body.to_string().into_bytes())
 }
 
-fn one_model(runtime: &Runtime, access: &Access, id: &str) -> Result<Reply, Refusal> {
+fn one_model(
+    runtime: &Runtime,
+    access: &Access,
+    id: &str,
+    asker: Dialect,
+) -> Result<Reply, Refusal> {
     let id = percent_encoding::percent_decode_str(id).decode_utf8_lossy();
     let model = runtime.models.find(&id).filter(|model| access.sees(runtime, model, &id));
     let model = model.ok_or_else(|| no_model(&id))?;
-    let body = model_object(runtime, model, &id);
+    let body = model_object(runtime, model, &id, asker);
     Ok(Reply::json(200, body.to_string().into_bytes()))
 }
 
-/// OpenAI's model object. Nobody knows when a model name was created: 0.
-fn model_object(runtime: &Runtime, model: &Model, id: &str) -> serde_json::Value {
+/// A model in the words of who asks. Nobody knows when a model name was created: at the beginning of time.
+fn model_object(runtime: &Runtime, model: &Model, id: &str, asker: Dialect) -> serde_json::Value {
+    if asker == Dialect::Anthropic {
+        return serde_json::json!({
+            "type": "model", "id": id, "display_name": id, "created_at": "1970-01-01T00:00:00Z",
+            "lifecycle": "active",
+        });
+    }
     let owner = model.targets.first().and_then(|target| runtime.providers.get(target.provider));
     let owner = owner.map_or("keyward", |provider| provider.name.as_str());
     serde_json::json!({"id": id, "object": "model", "created": 0, "owned_by": owner})

@@ -62,6 +62,7 @@
 //! - **Translation fails closed.** Between two formats, what is not understood is an error in the client's format;
 //!   no byte of the provider's goes on.
 
+pub mod admin;
 pub mod answer;
 pub mod attempt;
 pub mod audit;
@@ -74,6 +75,7 @@ pub(crate) mod error_body;
 pub mod eventstream;
 pub mod formats;
 pub mod gateway;
+pub mod grant;
 pub mod headers;
 pub mod hint;
 pub mod intake;
@@ -101,6 +103,8 @@ pub mod status;
 pub mod table;
 pub mod tally;
 pub mod time;
+pub mod token;
+pub mod totp;
 pub mod trip;
 pub mod upstream;
 pub mod usage;

@@ -1,6 +1,7 @@
 //! Which target of a model a request goes to next, and what the client is told when there is none.
 
 use crate::consumer::OwnKeys;
+use crate::conversation::Unsupported;
 use crate::effect::Cx;
 use crate::formats::{self, Call, Upstream, Way};
 use crate::keys::{self, Want};
@@ -184,8 +185,13 @@ fn unfit(target: &Resolved<'_>, way: Option<Way>, plan: &Plan, body: &[u8]) -> O
         return Some(no_endpoint(plan));
     }
     let error = formats::request(&target.upstream(), plan.endpoint, body).err()?;
+    Some(unsupported(&error))
+}
+
+/// By the name of the member.
+pub fn unsupported(error: &Unsupported) -> Refusal {
     let message = format!("{error}.");
-    Some(Refusal::client(400, "unsupported_parameter", message).param(error.param))
+    Refusal::client(400, "unsupported_parameter", message).param(error.param.as_str())
 }
 
 fn no_endpoint(plan: &Plan) -> Refusal {

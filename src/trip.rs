@@ -22,7 +22,7 @@ use crate::runtime::{Key, KeyIndex, Runtime};
 use crate::settle::{self, Sent};
 use crate::signal::{self, Scope, Signal, Verdict};
 use crate::time::UnixTime;
-use crate::upstream;
+use crate::upstream::{self, Own};
 use crate::usage::{Meter, Usage};
 
 #[derive(Debug)]
@@ -104,7 +104,8 @@ impl Trip {
         let addressed = way.and_then(|way| {
             let (endpoint, model) = (plan.endpoint, target.upstream_model);
             let call = Call { endpoint, way, model, stream: plan.stream };
-            upstream::address(cx, headers, target.provider, &call, &plan.own_headers, &credentials)
+            let own = Own::of(&plan.path, &plan.own_headers, &call);
+            upstream::address(cx, headers, target.provider, &call, &own, &credentials)
         });
         if addressed.is_none() {
             routing::release(cx, &mut plan);

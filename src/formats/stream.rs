@@ -2,7 +2,7 @@
 
 use core::fmt::Debug;
 
-use super::{Format, anthropic, bedrock, cohere, gemini, openai};
+use super::{Format, anthropic, bedrock, cohere, gemini, openai, responses};
 use crate::conversation::Event;
 use crate::endpoint::Dialect;
 use crate::eventstream;
@@ -52,7 +52,8 @@ pub(super) fn reader(format: Format) -> Box<dyn StreamReader> {
 pub(super) fn writer(setup: &Setup) -> Box<dyn StreamWriter> {
     match setup.endpoint.dialect() {
         Dialect::Anthropic => Box::new(anthropic::StreamWriter::new(setup.nonce)),
-        Dialect::OpenAi | Dialect::Responses | Dialect::Gemini => {
+        Dialect::Responses => Box::new(responses::StreamWriter::new(setup.clone())),
+        Dialect::OpenAi | Dialect::Gemini => {
             Box::new(openai::StreamWriter::new(setup.include_usage, setup.created))
         }
     }

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use super::stream::{Frame, Framing, StreamReader, StreamWriter};
 use super::{
-    Echo, Format, anthropic, bedrock, cohere, embeddings, failure, gemini, openai, stream,
-    truncated, write_error,
+    Echo, Format, anthropic, bedrock, cohere, embeddings, failure, gemini, openai, responses,
+    stream, truncated, write_error,
 };
 use crate::conversation::{Answer, Event, Failure, FailureKind, Opened};
 use crate::endpoint::{Dialect, Endpoint};
@@ -15,6 +15,10 @@ use crate::usage::Usage;
 
 /// Largest answer in one document, in bytes, that is translated.
 const MAX_ANSWER: usize = 32 * 1024 * 1024;
+
+/// Largest stream in bytes: what is kept of it, to be repeated at the end or to wait for its turn, is never more.
+/// The longest answers of today's models come to a third of it.
+const MAX_STREAM: usize = 128 * 1024 * 1024;
 
 /// Longest error in bytes that is kept.
 const MAX_ERROR: usize = 16 * 1024;
@@ -91,6 +95,8 @@ enum Form {
 #[derive(Debug)]
 struct Stream {
     name: Name,
+    /// Bytes so far.
+    length: usize,
     framing: Framing,
     reader: Box<dyn StreamReader>,
     writer: Box<dyn StreamWriter>,
@@ -111,6 +117,7 @@ impl Translation {
         let form = if streamed {
             Form::Stream(Stream {
                 name: setup.name(),
+                length: 0,
                 framing: Framing::of(setup.format),
                 reader: stream::reader(setup.format),
                 writer: stream::writer(&setup),
@@ -232,16 +239,16 @@ fn read(format: Format, body: &[u8]) -> Option<Answer<'_>> {
 fn write(setup: &Setup, answer: &Answer<'_>) -> Vec<u8> {
     match setup.endpoint.dialect() {
         Dialect::Anthropic => anthropic::write_answer(answer, setup.nonce),
-        Dialect::OpenAi | Dialect::Responses | Dialect::Gemini => {
-            openai::write(answer, setup.created)
-        }
+        Dialect::Responses => responses::write_answer(answer, setup),
+        Dialect::OpenAi | Dialect::Gemini => openai::write(answer, setup.created),
     }
 }
 
 impl Stream {
     fn feed(&mut self, chunk: &[u8], end: bool, seen: &mut Seen, out: &mut Vec<u8>) {
-        let Self { name, framing, reader, writer } = self;
-        let mut understood = true;
+        let Self { name, length, framing, reader, writer } = self;
+        *length = length.saturating_add(chunk.len());
+        let mut understood = *length <= MAX_STREAM;
         let mut each = |frame: Frame<'_>| {
             if !understood || seen.is_over() {
                 return;

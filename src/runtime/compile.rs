@@ -3,6 +3,7 @@
 mod consumers;
 mod costs;
 mod environment;
+mod temporary;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 

@@ -81,11 +81,13 @@ def test_tools_and_back(sdk, gateway, streamed):
 
 
 @pytest.mark.parametrize("form", ["float", "base64"])
-def test_embeddings(sdk, gateway, form):
-    answer = sdk.embeddings.create(model="embed", input=["a", "b"], encoding_format=form)
-    assert len(answer.data) == 2
-    assert answer.usage.prompt_tokens == 3
-    assert sdk.embeddings.create(model="embed", input="a").data[0].embedding == [0.5, -1.0]
+def test_embeddings(gateway, form):
+    # Not strict: the SDK's own types know no base64, which it asks for by itself.
+    with openai.OpenAI(base_url=f"http://127.0.0.1:{gateway.port}/v1", api_key="x", max_retries=0) as sdk:
+        answer = sdk.embeddings.create(model="embed", input=["a", "b"], encoding_format=form)
+        assert len(answer.data) == 2
+        assert answer.usage.prompt_tokens == 3
+        assert sdk.embeddings.create(model="embed", input="a").data[0].embedding == [0.5, -1.0]
     assert gateway.requests[0].json == {
         "model": "embed-v4.0", "texts": ["a", "b"], "input_type": "search_document", "embedding_types": ["float"], "truncate": "NONE",
     }  # fmt: skip

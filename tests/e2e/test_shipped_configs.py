@@ -84,12 +84,13 @@ class WithoutTimestamps(yaml.SafeLoader):
 
 
 def test_the_configuration_of_the_readme_is_accepted(tmp_path):
-    """The whole one, that with the consumers of the second example, and the route of the third before the others."""
+    """The whole one, that with the consumers of the second example, and the route of the third before the others; then
+    each with the providers and models of another."""
     texts = re.findall(r"```yaml\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
-    document, consumers, route = (yaml.load(text, WithoutTimestamps) for text in texts)
+    document, consumers, route, *others = (yaml.load(text, WithoutTimestamps) for text in texts)
     names = set(re.findall(r"env: (\w+)", "".join(texts)))
-    endpoints = {name: config.Endpoint(1) for name in ("openai", "groq")}
-    for number, whole in enumerate((document, document | consumers)):
+    endpoints = {name: config.Endpoint(1) for name in ("openai", "groq", "bedrock")}
+    for number, whole in enumerate((document, document | consumers, *(document | other for other in others))):
         bootstrap = config.two_stages(whole, endpoints, sorted(names))
         config.routes(bootstrap)[:0] = route
         Envoy(bootstrap, tmp_path / f"envoy-{number}", {name: f"sk-{name.lower()}" for name in names}).stop()

@@ -59,13 +59,18 @@ struct Piece {
 const MAX_WAITING: usize = 8 * 1024 * 1024;
 
 #[derive(Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(tag = "type")]
 enum WireDelta<'a> {
-    TextDelta { text: &'a str },
-    ThinkingDelta { thinking: &'a str },
-    SignatureDelta { signature: std::borrow::Cow<'a, str> },
-    InputJsonDelta { partial_json: &'a str },
-    CitationsDelta { citation: Cited<'a> },
+    #[serde(rename = "text_delta")]
+    Text { text: &'a str },
+    #[serde(rename = "thinking_delta")]
+    Thinking { thinking: &'a str },
+    #[serde(rename = "signature_delta")]
+    Signature { signature: std::borrow::Cow<'a, str> },
+    #[serde(rename = "input_json_delta")]
+    InputJson { partial_json: &'a str },
+    #[serde(rename = "citations_delta")]
+    Citations { citation: Cited<'a> },
 }
 
 impl StreamWriter {
@@ -146,20 +151,20 @@ impl StreamWriter {
             _ => self.waiting.iter().rfind(|w| w.index == index).and_then(|w| w.shown),
         };
         let wire = match (shown, delta) {
-            (Some(Shown::Text), Delta::Text(text)) => WireDelta::TextDelta { text },
+            (Some(Shown::Text), Delta::Text(text)) => WireDelta::Text { text },
             (Some(Shown::Text), Delta::Citation(citation)) => match Cited::of(citation) {
-                Some(citation) => WireDelta::CitationsDelta { citation },
+                Some(citation) => WireDelta::Citations { citation },
                 None => return,
             },
             (Some(Shown::Thinking { .. }), Delta::Thinking(thinking)) => {
-                WireDelta::ThinkingDelta { thinking }
+                WireDelta::Thinking { thinking }
             }
             (Some(Shown::Thinking { origin }), Delta::Signature(signature)) => {
                 let native = conversation::Block::ANTHROPIC;
-                WireDelta::SignatureDelta { signature: seal::seal(native, origin, signature) }
+                WireDelta::Signature { signature: seal::seal(native, origin, signature) }
             }
             (Some(Shown::Call), Delta::Arguments(json)) if !json.is_empty() => {
-                WireDelta::InputJsonDelta { partial_json: json }
+                WireDelta::InputJson { partial_json: json }
             }
             _ => return,
         };

@@ -217,8 +217,8 @@ fn version(model: &str) -> Option<(u32, u32)> {
 fn effort(request: &Request<'_>, model: &str) -> Option<&'static str> {
     let reasoning = request.reasoning;
     let effort = reasoning.effort.or(reasoning.budget.map(|budget| match budget {
-        ..=4_096 => Effort::Low,
-        ..=16_384 => Effort::Medium,
+        0..=4_096 => Effort::Low,
+        4_097..=16_384 => Effort::Medium,
         _ => Effort::High,
     }))?;
     let version = version(model);
