@@ -89,8 +89,12 @@ def test_embeddings(gateway, form):
         assert answer.usage.prompt_tokens == 3
         assert sdk.embeddings.create(model="embed", input="a").data[0].embedding == [0.5, -1.0]
     assert gateway.requests[0].json == {
-        "model": "embed-v4.0", "texts": ["a", "b"], "input_type": "search_document", "embedding_types": ["float"], "truncate": "NONE",
-    }  # fmt: skip
+        "model": "embed-v4.0",
+        "texts": ["a", "b"],
+        "input_type": "search_document",
+        "embedding_types": ["float"],
+        "truncate": "NONE",
+    }
 
 
 def test_rerank_with_coheres_own_client(gateway):

@@ -9,7 +9,11 @@ from .upstream import Reply, Seen
 
 FIXTURES = REPOSITORY / "tests/fixtures/cohere"
 MODEL = "command-a-03-2025"
-USAGE = {"billed_units": {"input_tokens": 2, "output_tokens": 12}, "tokens": {"input_tokens": 9, "output_tokens": 12}, "cached_tokens": 4}
+USAGE = {
+    "billed_units": {"input_tokens": 2, "output_tokens": 12},
+    "tokens": {"input_tokens": 9, "output_tokens": 12},
+    "cached_tokens": 4,
+}
 
 
 def event(kind: str, **fields) -> bytes:
