@@ -234,7 +234,7 @@ pub fn route<'a>(method: &str, path: &'a str) -> Result<Route<'a>, RouteError> {
             named => Ok(named),
         };
     }
-    // Cohere's own clients ask there.
+    // Where Cohere's own clients ask.
     let path = if path == "/v2/rerank" { "/v1/rerank" } else { path };
     let path = path.strip_prefix("/v1").ok_or(RouteError::Unknown)?;
     let is_it = |api: &Endpoint| api.path() == path && !api.names_model();

@@ -11,9 +11,9 @@
 //! | `openai` (chat completions) | requests read; answers, streams, errors written | requests written; answers, streams read |
 //! | `anthropic` (Messages) | the same | the same |
 //! | `responses` | the same | |
+//! | `gemini` (`generateContent`) | errors written: they are served by providers of the same format alone | the same |
 //! | `bedrock` (Converse) | | the same |
 //! | `cohere` (Chat, version 2) | | the same |
-//! | `gemini` (`generateContent`) | errors written: they are served by providers of the same format alone | the same |
 //!
 //! Each format documents in tables what it maps, drops and refuses. A translation fails closed: what cannot be
 //! translated is an error in the client's format, and no byte of the provider's reaches a client.

@@ -94,9 +94,9 @@ enum Form {
 
 #[derive(Debug)]
 struct Stream {
-    name: Name,
     /// Bytes so far.
     length: usize,
+    name: Name,
     framing: Framing,
     reader: Box<dyn StreamReader>,
     writer: Box<dyn StreamWriter>,
@@ -116,8 +116,8 @@ impl Translation {
     pub fn new(setup: Setup, streamed: bool) -> Self {
         let form = if streamed {
             Form::Stream(Stream {
-                name: setup.name(),
                 length: 0,
+                name: setup.name(),
                 framing: Framing::of(setup.format),
                 reader: stream::reader(setup.format),
                 writer: stream::writer(&setup),
@@ -246,7 +246,7 @@ fn write(setup: &Setup, answer: &Answer<'_>) -> Vec<u8> {
 
 impl Stream {
     fn feed(&mut self, chunk: &[u8], end: bool, seen: &mut Seen, out: &mut Vec<u8>) {
-        let Self { name, length, framing, reader, writer } = self;
+        let Self { length, name, framing, reader, writer } = self;
         *length = length.saturating_add(chunk.len());
         let mut understood = *length <= MAX_STREAM;
         let mut each = |frame: Frame<'_>| {
