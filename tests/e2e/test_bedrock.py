@@ -393,6 +393,25 @@ def test_other_clients_of_claude(gateway):
         assert sdk.responses.create(model="claude", input="hello").output_text == replies.TEXT
 
 
+@pytest.mark.parametrize("mode", ["headers", "body"])
+def test_standalone(start, mode):
+    """Where the filter decides on headers alone, it cannot know the model, which is in the path."""
+    models = [{"name": "fast", "targets": [TARGET]}]
+    gateway = start(
+        {"bedrock": ["b"]}, stage="standalone", models=models, provider_fields=BEDROCK, document_fields={"mode": mode}
+    )
+    gateway.always("bedrock/b", bedrock.answer)
+    answer = gateway.chat()
+    if mode == "headers":
+        assert answer.status >= 400
+        assert gateway.requests == []
+        return
+    assert answer.json["choices"][0]["message"]["content"] == replies.TEXT
+    streamed = gateway.chat(**STREAM)
+    assert streamed.headers["content-type"] == "text/event-stream"
+    assert streamed.events[-1] == "[DONE]"
+
+
 @pytest.mark.parametrize("version", ["1.36.3", "1.38.2"])
 def test_older_envoys(start, version):
     gateway = start(
