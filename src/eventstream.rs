@@ -120,11 +120,6 @@ impl Framer {
         self.corrupt = result.err();
         result
     }
-
-    /// Whether the stream may end here: between two messages.
-    pub fn is_between(&self) -> bool {
-        self.pending.is_empty() && self.corrupt.is_none()
-    }
 }
 
 /// Delivers every message that is complete; what is left of the last.
@@ -246,7 +241,7 @@ mod tests {
                 read.push((name, message.payload.to_vec()));
             });
         }
-        (read, result.map(|()| framer.is_between()))
+        (read, result.map(|()| framer.pending.is_empty()))
     }
 
     fn stream() -> Vec<u8> {
@@ -309,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_is_between_two_messages() {
+    fn nothing_is_left_between_two_messages() {
         let [first, second, third] = messages().map(|message| message.len());
         let ends = [0, first, first + second, first + second + third];
         let bytes = stream();

@@ -179,6 +179,7 @@ mod tests {
         let keys = json!([
             {"id": "a", "secret": {"inline": "sk-a"}},
             {"id": "b", "secret": {"header": "x-keyward-secret-b"}},
+            {"id": "c", "secret": "none"},
         ]);
         let document = json!({
             "providers": [{"name": "p", "kind": kind, "host": "p.test", "base_path": "/base", "keys": keys}],
@@ -232,12 +233,14 @@ mod tests {
             ("x-keyward-secret-b", "sk-b"),
             ("user-agent", "kept"),
         ];
-        for (kind, name, value) in
-            [("openai", "authorization", "Bearer sk-a"), ("azure", "api-key", "sk-a")]
-        {
+        for (kind, key, credential) in [
+            ("openai", 0, Some(("authorization", "Bearer sk-a"))),
+            ("azure", 0, Some(("api-key", "sk-a"))),
+            ("openai", 2, None),
+        ] {
             let runtime = runtime(kind);
             let left = changed(&runtime, &left_behind, |cx, headers| {
-                let secret = credentials(headers, &runtime.keys[0]).unwrap();
+                let secret = credentials(headers, &runtime.keys[key]).unwrap();
                 let provider = &runtime.providers[0];
                 let call = Call {
                     endpoint: Endpoint::ChatCompletions,
@@ -247,14 +250,15 @@ mod tests {
                 };
                 address(cx, headers, provider, &call, &Own::default(), &secret).unwrap();
             });
-            let mut expected = [
+            let mut expected: Vec<_> = [
                 (":path", "/base/chat/completions"),
                 (":authority", "p.test"),
-                (name, value),
                 ("user-agent", "kept"),
             ]
+            .into_iter()
+            .chain(credential)
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .to_vec();
+            .collect();
             expected.sort();
             let mut left = left;
             left.sort();

@@ -12,6 +12,7 @@ use keyward::formats::{Echo, Format, Setup, Translation};
 use keyward::observe::{Class, Outcome};
 use keyward::usage::Usage;
 
+#[derive(Clone, Copy)]
 struct Expected {
     format: Format,
     file: &'static str,

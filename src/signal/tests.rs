@@ -50,6 +50,41 @@ fn statuses_alone() {
     ]);
 }
 
+/// AWS names the error in a header; the body has the message alone.
+#[test]
+fn errors_by_header() {
+    let kind = find("bedrock").unwrap();
+    for (status, name, message, verdict, scope) in [
+        (429, "ThrottlingException", "Too many requests, please wait.", RateLimited, Model),
+        (429, "ThrottlingException", "Too many tokens per day, please wait.", OutOfQuota, Model),
+        (400, "ServiceQuotaExceededException", "Your request exceeds the quota.", OutOfQuota, Key),
+        (429, "ModelNotReadyException", "The model is not ready.", Overloaded, Model),
+        (503, "ServiceUnavailableException", "", Overloaded, Provider),
+        (403, "AccessDeniedException", "Not authorized to perform the action.", KeyRejected, Key),
+        (
+            403,
+            "AccessDeniedException",
+            "You don't have access to the model with",
+            KeyRejected,
+            Model,
+        ),
+        (403, "ExpiredTokenException", "The security token is expired.", KeyRejected, Key),
+        (400, "ValidationException", "messages: too many", ClientFault, Key),
+        (404, "ResourceNotFoundException", "", ClientFault, Key),
+        (408, "ModelTimeoutException", "", ServerError, Provider),
+        (424, "ModelErrorException", "", ServerError, Provider),
+        (500, "InternalServerException", "", ServerError, Provider),
+    ] {
+        for member in ["message", "Message"] {
+            let value = format!("{name}:http://internal.amazon.com/coral/");
+            let headers: Headers = [("x-amzn-errortype", value.as_str())].into_iter().collect();
+            let body = format!("{{\"{member}\":\"{message}\"}}");
+            let signal = classify(kind, status, &headers, body.as_bytes(), "gpt-4o", NOW);
+            assert_eq!((signal.verdict, signal.scope), (verdict, scope), "{name} {body}");
+        }
+    }
+}
+
 #[test]
 fn pages_of_proxies() {
     let html = "\n<!DOCTYPE html><html>Sorry, you have been blocked</html>";

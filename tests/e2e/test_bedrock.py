@@ -4,6 +4,7 @@ import json
 import os
 import urllib.parse
 
+import anthropic
 import botocore.auth
 import botocore.awsrequest
 import botocore.credentials
@@ -93,7 +94,10 @@ def test_stream(sdk, gateway, usage):
 
 
 def test_a_stream_is_one_for_its_client(gateway):
-    with gateway.client.streaming("POST", "/v1/chat/completions", json.dumps({**ASK, "stream": True}).encode()) as (answer, pieces):
+    with gateway.client.streaming("POST", "/v1/chat/completions", json.dumps({**ASK, "stream": True}).encode()) as (
+        answer,
+        pieces,
+    ):
         body = b"".join(pieces)
     assert (answer.status, answer.headers["content-type"]) == (200, "text/event-stream")
     assert body.count(b"[DONE]") == 1
@@ -104,7 +108,10 @@ def test_the_first_token_does_not_wait(gateway):
     head, first, *rest = bedrock.events()
     # The frame arrives in two parts, and the rest of the stream later.
     gateway.on("bedrock/b", bedrock.stream([head + first[:20], first[20:], gate, *rest]))
-    with gateway.client.streaming("POST", "/v1/chat/completions", json.dumps({**ASK, "stream": True}).encode()) as (answer, pieces):
+    with gateway.client.streaming("POST", "/v1/chat/completions", json.dumps({**ASK, "stream": True}).encode()) as (
+        answer,
+        pieces,
+    ):
         seen = b""
         while b"Gr\xc3\xbc\xc3\x9fe" not in seen:
             seen += next(pieces)
@@ -176,7 +183,9 @@ CONVERSATIONS = [
             {
                 "role": "assistant",
                 "content": None,
-                "tool_calls": [{"id": "functions.get_time:0 ü" * 9, "type": "function", "function": {"name": "get_time", "arguments": ""}}],
+                "tool_calls": [
+                    {"id": "functions.get_time:0 ü" * 9, "type": "function", "function": {"name": "get_time", "arguments": ""}}
+                ],
             },
             {"role": "tool", "tool_call_id": "functions.get_time:0 ü" * 9, "content": ""},
         ]
@@ -193,7 +202,10 @@ def test_botocore_has_nothing_against_it(gateway, fields, model):
 
 
 def test_botocore_would_have_something_against_another(gateway):
-    wrong = {"messages": [{"role": "user", "content": [{"text": 7}, {"toolUse": {"name": "f"}}]}], "inferenceConfig": {"maxTokens": "x"}}
+    wrong = {
+        "messages": [{"role": "user", "content": [{"text": 7}, {"toolUse": {"name": "f"}}]}],
+        "inferenceConfig": {"maxTokens": "x"},
+    }
     report = bedrock.validate(wrong)
     assert "Invalid type for parameter messages[0].content[0].text" in report
     assert 'Missing required parameter in messages[0].content[1].toolUse: "toolUseId"' in report
@@ -213,8 +225,8 @@ def test_an_image_by_url_is_refused_by_name(sdk, gateway):
         (bedrock.error(429, "ThrottlingException", "Too many requests, please wait before trying again."), "rate_limited"),
         (bedrock.error(429, "ThrottlingException", "Too many tokens per day, please wait before trying again."), "out_of_quota"),
         (bedrock.error(400, "ServiceQuotaExceededException"), "out_of_quota"),
-        (bedrock.error(403, "UnrecognizedClientException", "The security token included in the request is invalid."), "key_rejected"),
-        (bedrock.error(403, "AccessDeniedException", "You don't have access to the model with the specified model ID."), "key_rejected"),
+        (bedrock.error(403, "UnrecognizedClientException", "The security token is invalid."), "key_rejected"),
+        (bedrock.error(403, "AccessDeniedException", "You don't have access to the model with the ID."), "key_rejected"),
         (bedrock.error(503, "ServiceUnavailableException"), None),
         (bedrock.error(424, "ModelErrorException"), None),
         (bedrock.error(500, "InternalServerException"), None),
@@ -285,7 +297,9 @@ def verified(seen) -> Reply:
     """The region's answer to a request whose signature botocore arrives at as well."""
     scope = dict(part.strip().split("=", 1) for part in seen.header("authorization").removeprefix("AWS4-HMAC-SHA256 ").split(","))
     signed = scope["SignedHeaders"].split(";")
-    credentials = botocore.credentials.Credentials(AWS["AWS_ACCESS_KEY_ID"], AWS["AWS_SECRET_ACCESS_KEY"], AWS["AWS_SESSION_TOKEN"])
+    credentials = botocore.credentials.Credentials(
+        AWS["AWS_ACCESS_KEY_ID"], AWS["AWS_SECRET_ACCESS_KEY"], AWS["AWS_SESSION_TOKEN"]
+    )
     request = botocore.awsrequest.AWSRequest(
         "POST", f"https://{seen.header('host')}{seen.path}", {name: seen.header(name) for name in signed}, seen.body
     )
@@ -360,6 +374,42 @@ def test_embeddings(start, form):
         "/model/amazon.titan-embed-text-v2%3A0/invoke",
         "/model/cohere.embed-v4%3A0/invoke",
     ]
+
+
+def test_other_clients_of_claude(gateway):
+    """Messages and responses: the same conversation in other words."""
+    gateway.on("bedrock/b", bedrock.fixture("thinking"))
+    with anthropic.Anthropic(base_url=f"http://127.0.0.1:{gateway.port}", api_key="of-the-client") as sdk:
+        ask = {"model": "claude", "max_tokens": 4000}
+        with sdk.messages.stream(**ask, messages=ASK["messages"]) as events:
+            message = events.get_final_message()
+        assert [block.type for block in message.content] == ["thinking", "redacted_thinking", "text"]
+        assert (message.content[0].signature, message.usage.output_tokens) == ("EqQBCgIYAhIM1gbc==", 60)
+        told = [*ASK["messages"], {"role": "assistant", "content": message.content}, {"role": "user", "content": "sure?"}]
+        assert sdk.messages.create(**ask, messages=told).content[0].text == replies.TEXT
+    thinking = gateway.requests[1].json["messages"][1]["content"][0]
+    assert thinking["reasoningContent"]["reasoningText"]["signature"] == "EqQBCgIYAhIM1gbc=="
+    with openai.OpenAI(base_url=f"http://127.0.0.1:{gateway.port}/v1", api_key="of-the-client") as sdk:
+        assert sdk.responses.create(model="claude", input="hello").output_text == replies.TEXT
+
+
+@pytest.mark.parametrize("mode", ["headers", "body"])
+def test_standalone(start, mode):
+    """Where the filter decides on headers alone, it cannot know the model, which is in the path."""
+    models = [{"name": "fast", "targets": [TARGET]}]
+    gateway = start(
+        {"bedrock": ["b"]}, stage="standalone", models=models, provider_fields=BEDROCK, document_fields={"mode": mode}
+    )
+    gateway.always("bedrock/b", bedrock.answer)
+    answer = gateway.chat()
+    if mode == "headers":
+        assert answer.status >= 400
+        assert gateway.requests == []
+        return
+    assert answer.json["choices"][0]["message"]["content"] == replies.TEXT
+    streamed = gateway.chat(**STREAM)
+    assert streamed.headers["content-type"] == "text/event-stream"
+    assert streamed.events[-1] == "[DONE]"
 
 
 @pytest.mark.parametrize("version", ["1.36.3", "1.38.2"])

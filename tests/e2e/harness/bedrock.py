@@ -61,7 +61,9 @@ def pieces(name: str = "chat") -> list[bytes]:
 
 
 def stream(parts: Iterable[bytes | Gate | Fault]) -> Reply:
-    return Reply(200, (("content-type", "application/vnd.amazon.eventstream"), ("x-amzn-requestid", "r-1")), tuple(parts), "chunked")
+    return Reply(
+        200, (("content-type", "application/vnd.amazon.eventstream"), ("x-amzn-requestid", "r-1")), tuple(parts), "chunked"
+    )
 
 
 def fixture(name: str) -> Reply:
@@ -89,7 +91,9 @@ def events(words: Iterable[str] = ("Grüße", ", 世界", " 👋")) -> list[byte
 
 
 def error(status: int, kind: str, text: str = "of the provider") -> Reply:
-    return document({"message": text}, status, [("x-amzn-errortype", f"{kind}:http://internal.amazon.com/coral/com.amazon.bedrock/")])
+    return document(
+        {"message": text}, status, [("x-amzn-errortype", f"{kind}:http://internal.amazon.com/coral/com.amazon.bedrock/")]
+    )
 
 
 def validate(request: dict, model: str = MODEL) -> str:

@@ -97,6 +97,7 @@ class Gateway:
         }
         self._refusing = {name: _refusing_port() for name in setup.refused}
         environment = setup.environment()
+        variables = environment | setup.variables
         build = setup.build or (config.two_stages if setup.stage == "two" else config.standalone)
         self.bootstrap = build(
             setup.document(), self.endpoints(), list(environment), as_json=setup.as_json, version=setup.version
@@ -104,7 +105,7 @@ class Gateway:
         if setup.change:
             setup.change(self.bootstrap)
         try:
-            self.envoy = Envoy(self.bootstrap, folder, environment | setup.variables, setup.concurrency, setup.version, setup.arguments)
+            self.envoy = Envoy(self.bootstrap, folder, variables, setup.concurrency, setup.version, setup.arguments)
         except BaseException:
             self._close_upstreams()
             raise
