@@ -28,6 +28,7 @@ use crate::consumer::rule::OPERATIONS;
 use crate::endpoint::Operation;
 use crate::limit::Limit;
 use crate::provider::Kind;
+use crate::providers::azure::ApiVersion;
 use crate::runtime::{Failover, Mode, Rest, Select, Window};
 use crate::time::UnixTime;
 
@@ -119,6 +120,9 @@ pub struct Provider {
     /// understands it.
     #[deserr(default)]
     pub include_usage: Option<bool>,
+    /// Of Azure: a date chooses the paths with a deployment; default: the v1 API.
+    #[deserr(default)]
+    pub api_version: Option<ApiVersion>,
     /// What it takes in the client's own words; default: what the row's service documents.
     #[deserr(default)]
     pub endpoints: Option<List<Operation, 1, { OPERATIONS.len() }>>,

@@ -3,7 +3,7 @@
 use crate::endpoint::Endpoints;
 use crate::formats::Format;
 use crate::members::LimitName;
-use crate::providers::{anthropic, compatible};
+use crate::providers::{anthropic, azure, compatible};
 use crate::signal::Verdict;
 
 /// One row of the table.
@@ -79,7 +79,7 @@ fn reasons(model: &str) -> bool {
 
 /// Every row, in the order in which they are listed to operators.
 pub fn kinds() -> impl Iterator<Item = &'static Kind> {
-    [anthropic::KINDS, compatible::KINDS].into_iter().flatten().copied()
+    [anthropic::KINDS, azure::KINDS, compatible::KINDS].into_iter().flatten().copied()
 }
 
 /// The row of this name.

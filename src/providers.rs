@@ -1,3 +1,4 @@
 //! One file per wire format; each lists its rows of [`crate::provider::kinds`].
 pub mod anthropic;
+pub mod azure;
 pub mod compatible;

@@ -75,7 +75,7 @@ pub fn address(
     credentials: &Credentials<'_>,
 ) -> Option<()> {
     let format = provider.kind.format;
-    let path = format.path(call)?;
+    let path = provider.path(call)?;
     strip(cx, headers);
     cx.set_header(":path", format!("{}{path}", provider.base_path));
     cx.set_header(":authority", provider.host.as_bytes());

@@ -340,7 +340,7 @@ fn a_bad_value_is_refused_with_its_path() {
         ("admin", json!({"keys": [{"inline": ""}]}), "admin.keys[0].inline: the secret is empty".into()),
     ];
     let provider: Vec<(&str, Value, String)> = vec![
-        ("key", json!(1), "key: unknown field; known: name, kind, cluster, host, base_path, keys, pools, select, rest, maintenance, include_usage, endpoints".into()),
+        ("key", json!(1), "key: unknown field; known: name, kind, cluster, host, base_path, keys, pools, select, rest, maintenance, include_usage, api_version, endpoints".into()),
         ("name", json!(7), "name: expected a string, found an integer".into()),
         ("kind", json!("opnai"), format!(r#"kind: "opnai" is not a kind of provider; known: {kinds}"#)),
         ("cluster", json!("a b"), "cluster: expected 1 to 255 visible ASCII characters".into()),

@@ -6,6 +6,7 @@
 )]
 
 use keyward::endpoint::{Endpoint, Endpoints};
+use keyward::formats::{Call, Way};
 use keyward::runtime::{Runtime, load};
 use serde_json::{Value, json};
 
@@ -59,5 +60,63 @@ fn endpoints_are_the_row_s_or_the_operator_s() {
     ] {
         let refused = with(kind, endpoints).unwrap_err();
         assert!(refused.contains(message), "{refused}");
+    }
+}
+
+#[test]
+fn a_version_of_azure_chooses_its_paths() {
+    let with = |more: Value| {
+        loaded(&json!({
+            "providers": [provider("azure", &more)],
+            "models": [{"name": "m", "targets": [{"provider": "azure"}]}],
+        }))
+    };
+    for (version, base_path, own, responses, usage, expected) in [
+        (None, "/openai/v1", None, true, true, "/chat/completions"),
+        (Some("preview"), "/openai/v1", None, true, true, "/chat/completions?api-version=preview"),
+        (
+            Some("2024-06-01"),
+            "/openai",
+            None,
+            false,
+            false,
+            "/deployments/m/chat/completions?api-version=2024-06-01",
+        ),
+        (
+            Some("2025-04-01-preview"),
+            "/team/openai",
+            Some("/team/openai/"),
+            true,
+            true,
+            "/deployments/m/chat/completions?api-version=2025-04-01-preview",
+        ),
+    ] {
+        let mut more = json!({"host": "r.openai.azure.com"});
+        if let Some(version) = version {
+            more["api_version"] = json!(version);
+        }
+        if let Some(own) = own {
+            more["base_path"] = json!(own);
+        }
+        let runtime = with(more).unwrap();
+        let azure = &runtime.providers[0];
+        assert_eq!((azure.base_path.as_str(), azure.include_usage), (base_path, usage));
+        assert_eq!(azure.endpoints.has(Endpoint::Responses), responses);
+        let endpoint = Endpoint::ChatCompletions;
+        let call = Call { endpoint, way: Way::Native, model: "m", stream: false };
+        assert_eq!(azure.path(&call).as_deref(), Some(expected));
+    }
+    for (more, message) in [
+        (
+            json!({"host": "r.test", "api_version": "2024"}),
+            r#"providers[0].api_version: "2024" is not a version; write it like 2024-10-21, 2025-04-01-preview, preview, latest or v1"#,
+        ),
+        (
+            json!({"kind": "openai", "api_version": "2024-10-21"}),
+            "providers[0].api_version: the kind openai has no versions; azure has",
+        ),
+        (json!({}), "providers[0].host: missing; the kind azure has none of its own"),
+    ] {
+        assert_eq!(with(more).unwrap_err(), message);
     }
 }

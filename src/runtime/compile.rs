@@ -19,6 +19,7 @@ use crate::config::{self, Config, Entry, MAX_KEYS};
 use crate::endpoint::{Endpoints, Operation};
 use crate::formats::Format;
 use crate::provider;
+use crate::providers::azure::ApiVersion;
 
 const ROOT: ValuePointerRef<'static> = ValuePointerRef::Origin;
 /// Bytes of a secret: it travels in one header.
@@ -214,19 +215,28 @@ impl<'e> Compiler<'e> {
             let message = format!("missing; the kind {} has none of its own", kind.name);
             self.errors.push(location.push_key("host"), message);
         }
-        let base_path = written.base_path.as_ref().map_or(kind.base_path, |path| path.0.as_str());
+        let version = written.api_version.as_ref();
+        if version.is_some() && !ApiVersion::is_for(kind) {
+            let message = format!("the kind {} has no versions; azure has", kind.name);
+            self.errors.push(location.push_key("api_version"), message);
+        }
+        let base_path = version.map_or(kind.base_path, ApiVersion::base_path);
+        let base_path = written.base_path.as_ref().map_or(base_path, |path| path.0.as_str());
+        let stream_options =
+            kind.stream_options && version.is_none_or(ApiVersion::takes_stream_options);
         Some(Provider {
             name: name.to_owned(),
             kind,
             cluster: written.cluster.as_ref().map_or(name, |cluster| cluster.0.as_str()).to_owned(),
             host: host.to_owned(),
             base_path: base_path.to_owned(),
+            api_version: version.cloned(),
             endpoints: self.endpoints(written, kind, location),
             levels,
             select: written.select,
             rest: written.rest,
             maintenance: written.maintenance.0.clone(),
-            include_usage: written.include_usage.unwrap_or(kind.stream_options),
+            include_usage: written.include_usage.unwrap_or(stream_options),
             slot: format!("{SLOTS}/provider/{name}"),
             usage_slot: format!("{SLOTS}/usage/provider/{name}"),
         })
@@ -238,7 +248,9 @@ impl<'e> Compiler<'e> {
         kind: &provider::Kind,
         location: ValuePointerRef<'_>,
     ) -> Endpoints {
-        let Some(operations) = &written.endpoints else { return kind.endpoints };
+        let Some(operations) = &written.endpoints else {
+            return written.api_version.as_ref().map_or(kind.endpoints, ApiVersion::endpoints);
+        };
         let location = location.push_key("endpoints");
         if kind.format != Format::OpenAi {
             let message = format!("the kind {} has its own format and endpoints", kind.name);
