@@ -36,6 +36,7 @@
 //! | what the configuration may say | [`config`], then [`runtime`] |
 //! | who may call, and what for | [`consumer`] |
 //! | a provider | [`provider`], [`providers`] |
+//! | a known model | [`catalog`] |
 //! | a format | [`conversation`], [`formats`] |
 //! | what an answer means for a key | [`signal`], [`hint`] |
 //! | how a key is chosen | [`keys`], [`record`] |
@@ -65,6 +66,7 @@
 pub mod answer;
 pub mod attempt;
 pub mod audit;
+pub mod catalog;
 pub mod config;
 pub mod consumer;
 pub mod conversation;

@@ -1,6 +1,7 @@
 //! The provider table in the configuration: which endpoints, which models, and with which words a mistake is refused.
 
 #![expect(
+    clippy::indexing_slicing,
     clippy::unwrap_used,
     reason = "clippy allows these in test functions, not in the helpers beside them"
 )]
@@ -119,4 +120,91 @@ fn a_version_of_azure_chooses_its_paths() {
     ] {
         assert_eq!(with(more).unwrap_err(), message);
     }
+}
+
+/// The targets of a model as `provider` or `provider:model`.
+fn targets(runtime: &Runtime, name: &str) -> Option<Vec<String>> {
+    let model = runtime.models.find(name)?;
+    let shown = model.targets.iter().map(|target| {
+        let provider = &runtime.providers[target.provider].name;
+        target.model.as_ref().map_or(provider.clone(), |model| format!("{provider}:{model}"))
+    });
+    Some(shown.collect())
+}
+
+#[test]
+fn auto_is_every_known_model_of_every_provider() {
+    let none = json!({});
+    let providers = json!([
+        provider("groq", &none),
+        provider("openai", &none),
+        provider("second", &json!({"kind": "openai"})),
+        provider("cerebras", &none),
+        provider("ollama", &json!({"host": "o.test", "models": ["qwen3:8b", "local/*"]})),
+    ]);
+    let runtime = loaded(&json!({"providers": providers, "models": "auto"})).unwrap();
+    for (name, expected) in [
+        ("gpt-4o", Some(&["openai", "second"][..])),
+        ("gpt-4o-2024-08-06", Some(&["openai", "second"])),
+        ("gpt-6.7-nova", Some(&["openai", "second"])),
+        ("gpt-oss-120b", Some(&["groq:openai/gpt-oss-120b", "cerebras"])),
+        ("openai/gpt-oss-120b", Some(&["groq"])),
+        ("gpt-oss-20b", Some(&["groq:openai/gpt-oss-20b"])),
+        ("qwen3:8b", Some(&["ollama"])),
+        ("local/anything", Some(&["ollama"])),
+        ("claude-opus-5-5", None),
+        ("gpt-oss-9b", None),
+        ("mystery", None),
+    ] {
+        let expected = expected.map(|names| names.iter().map(|n| (*n).to_owned()).collect());
+        assert_eq!(targets(&runtime, name), expected, "{name}");
+    }
+    assert!(runtime.warnings.is_empty(), "{:?}", runtime.warnings);
+}
+
+#[test]
+fn what_is_written_goes_before_auto() {
+    let none = json!({});
+    let document = |models: Value| {
+        let azure = json!({"host": "r.openai.azure.com"});
+        let pair = json!([provider("openai", &none), provider("azure", &azure)]);
+        json!({"providers": pair, "models": models})
+    };
+    let written = json!([
+        "auto",
+        {"name": "gpt-4o", "targets": [{"provider": "azure", "model": "prod"}]},
+        {"name": "gpt-5*", "targets": [{"provider": "azure"}]},
+        {"name": "fast", "targets": [{"provider": "openai", "model": "gpt-4o-mini"}]},
+    ]);
+    let runtime = loaded(&document(written)).unwrap();
+    for (name, expected) in [
+        ("gpt-4o", "azure:prod"),
+        ("gpt-4o-mini", "openai"),
+        ("gpt-5.5", "azure"),
+        ("gpt-5-2025-08-07", "azure"),
+        ("fast", "openai:gpt-4o-mini"),
+        ("gpt-6-sol", "openai"),
+    ] {
+        assert_eq!(targets(&runtime, name), Some(vec![expected.to_owned()]), "{name}");
+    }
+    let unknown = "models: auto knows no model of the provider azure: list its models there";
+    assert_eq!(runtime.warnings, [unknown]);
+
+    let unused = loaded(&document(json!("auto"))).unwrap().warnings;
+    assert_eq!(unused, [unknown, "no model uses the provider azure"]);
+    for (models, message) in [
+        (json!(["auto", "auto"]), "models[1]: auto is also models[0]"),
+        (json!("all"), "models: expected a list of models, or the word auto"),
+        (json!(["all"]), "models[0]: expected a model, or the word auto"),
+        (
+            json!([{"auto": true}]),
+            "models[0].auto: unknown field; known: name, targets\nmodels[0].name: missing\nmodels[0].targets: missing",
+        ),
+    ] {
+        assert_eq!(loaded(&document(models)).unwrap_err(), message);
+    }
+    let mut broken = document(json!("auto"));
+    broken["providers"][0]["models"] = json!(["a*b"]);
+    let message = "providers[0].models[0]: `*` may only be the last character";
+    assert_eq!(loaded(&broken).unwrap_err(), message);
 }

@@ -1,5 +1,6 @@
 //! From the document as written to the configuration as used.
 
+mod auto;
 mod consumers;
 mod environment;
 
@@ -62,9 +63,12 @@ impl Runtime {
         let pools = compiler.pools(&config.key_pools);
         let brought = brought(&config.consumers);
         let providers = compiler.providers(&config.providers, &pools, &brought);
-        let models = compiler.models(&config.models, &config.providers);
+        let mut models = compiler.models(&config.models, &config.providers);
+        if config.models.iter().any(|entry| matches!(entry, Entry::Auto)) {
+            compiler.auto_models(&mut models, &config.providers, &providers);
+        }
         let consumers = compiler.consumers(&config);
-        compiler.warn_of_unused(&config);
+        compiler.warn_of_unused(&config, &models, &providers);
         compiler.warn_of_shared_secrets();
 
         if !compiler.errors.0.is_empty() {
@@ -414,10 +418,14 @@ impl<'e> Compiler<'e> {
         compiled
     }
 
-    fn warn_of_unused(&mut self, config: &Config) {
-        let models = config.models.iter().filter_map(Entry::read);
-        let targets: HashSet<&str> =
-            models.flat_map(|model| &model.targets.0).map(|t| t.provider.0.as_str()).collect();
+    fn warn_of_unused(&mut self, config: &Config, models: &Models, compiled: &[Provider]) {
+        let targets: HashSet<&str> = models
+            .list
+            .iter()
+            .flat_map(|model| &model.targets)
+            .filter_map(|target| compiled.get(target.provider))
+            .map(|provider| provider.name.as_str())
+            .collect();
         let providers = config.providers.iter().filter_map(Entry::read);
         let pools: HashSet<&str> =
             providers.flat_map(|p| &p.pools.0).map(|pool| pool.0.as_str()).collect();
@@ -504,6 +512,7 @@ macro_rules! named {
             fn name(&self) -> Option<&str> {
                 match self {
                     Self::Read(entry) => Some(&entry.name.0),
+                    Self::Auto => None,
                     Self::Broken { name } => name.as_ref().map(|name| name.0.as_str()),
                 }
             }
@@ -524,7 +533,7 @@ impl<T> Entry<T> {
     fn read(&self) -> Option<&T> {
         match self {
             Self::Read(entry) => Some(entry),
-            Self::Broken { .. } => None,
+            Self::Auto | Self::Broken { .. } => None,
         }
     }
 }
