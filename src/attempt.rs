@@ -12,6 +12,8 @@ use crate::gateway::{ANSWERED_HEADER, RETRY_HEADER};
 use crate::headers::Headers;
 use crate::intake;
 use crate::keys::{self, Claim};
+use crate::limit::Amounts;
+use crate::limit::toll::{SPENT, Spent};
 use crate::plan::{FILTER_STATE, Plan, STATE_HEADER};
 use crate::reply::{Refusal, Reply};
 use crate::routing;
@@ -282,6 +284,9 @@ impl Attempt {
         cx.set_header(":status", "307");
         cx.set_header("location", location);
         cx.set_header(STATE_HEADER, plan.seal(key));
+        if plan.toll.is_some() {
+            cx.effects.push(Effect::SetFilterState(SPENT, Spent::Moved.encode()));
+        }
         self.leave(cx)
     }
 
@@ -358,7 +363,8 @@ impl Plan {
     fn insist(&mut self, cx: &Cx<'_>, key: Option<u64>) -> bool {
         let keys = &cx.runtime.keys;
         let index = key.and_then(|key| keys.iter().position(|k| keys::key_hash(k) == key));
-        self.claim = index.map(|key| Claim { key, tokens: 0, probe: false, at: cx.now });
+        self.claim =
+            index.map(|key| Claim { key, reserved: Amounts::default(), probe: false, at: cx.now });
         self.tried.extend(key);
         index.is_some()
     }

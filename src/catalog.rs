@@ -34,6 +34,16 @@ pub fn models(kind: &Kind) -> impl Iterator<Item = Known> {
 const CATALOG: &[(&str, &str)] = &[
     ("openai", OPENAI),
     ("anthropic", ANTHROPIC),
+    ("gemini", GEMINI),
+    ("vertex", GEMINI),
+    // <https://platform.claude.com/docs/en/build-with-claude/claude-on-vertex-ai>
+    (
+        "vertex-anthropic",
+        "claude-opus-5 claude-opus-4-6 claude-sonnet-4-6 claude-opus-4-5@20251101 \
+         claude-opus-4-5=claude-opus-4-5@20251101 claude-sonnet-4-5@20250929 \
+         claude-sonnet-4-5=claude-sonnet-4-5@20250929 claude-haiku-4-5@20251001 \
+         claude-haiku-4-5=claude-haiku-4-5@20251001 claude-*",
+    ),
     ("mistral", MISTRAL),
     // <https://console.groq.com/docs/models>
     (
@@ -120,6 +130,13 @@ const ANTHROPIC: &str = "\
     claude-fable-5-1 claude-mythos-5-1 claude-fable-5 claude-mythos-5 claude-opus-5 claude-sonnet-5 \
     claude-opus-4-8 claude-opus-4-7 claude-opus-4-6 claude-sonnet-4-6 claude-haiku-4-5 \
     claude-opus-4-5 claude-sonnet-4-5 claude-*";
+
+/// <https://ai.google.dev/gemini-api/docs/models>, <https://ai.google.dev/gemini-api/docs/deprecations>
+const GEMINI: &str = "\
+    gemini-3.8-flash gemini-3.7-flash gemini-3.6-flash gemini-3.5-flash gemini-3.5-flash-lite \
+    gemini-3.1-pro-preview gemini-3.1-flash-lite gemini-3.1-flash-image gemini-3-pro-image \
+    gemini-2.5-flash-lite gemini-2.5-pro gemini-2.5-flash gemini-embedding-2 gemini-embedding-001 \
+    gemini-*";
 
 /// <https://docs.mistral.ai/getting-started/models>
 const MISTRAL: &str = "\

@@ -8,6 +8,7 @@
 
 pub mod consumers;
 pub mod error;
+pub mod limits;
 pub mod rules;
 pub mod secrets;
 pub mod source;
@@ -21,12 +22,12 @@ use self::error::{Errors, Invalid, unknown_field, wrong_kind};
 use self::secrets::{PresentedKey, SecretSource};
 use self::source::Document;
 use self::values::{
-    BasePath, Bytes, Cluster, HeaderName, Host, List, ModelPattern, Name, TargetModel, Whole,
-    check_length,
+    BasePath, Bytes, Cluster, HeaderName, Host, List, Location, ModelPattern, Name, Project,
+    TargetModel, Whole, check_length,
 };
 use crate::consumer::rule::OPERATIONS;
 use crate::endpoint::Operation;
-use crate::limit::Limit;
+use crate::limit::Limits;
 use crate::provider::Kind;
 use crate::providers::azure::ApiVersion;
 use crate::runtime::{Failover, Mode, Rest, Select, Window};
@@ -38,7 +39,6 @@ pub const MAX_PROVIDERS: usize = 64;
 pub const MAX_KEYS: usize = 1024;
 pub const MAX_MODELS: usize = 1024;
 pub const MAX_TARGETS: usize = 16;
-pub const MAX_LIMITS: usize = 8;
 pub const MAX_CONSUMERS: usize = 20_000;
 pub const MAX_TEAMS: usize = 1024;
 pub const MAX_ROLES: usize = 256;
@@ -106,6 +106,11 @@ pub struct Provider {
     /// Default: the row's.
     #[deserr(default)]
     pub base_path: Option<BasePath>,
+    /// Of Google Cloud: what host and base path of the kinds of Vertex AI are made of.
+    #[deserr(default)]
+    pub project: Option<Project>,
+    #[deserr(default)]
+    pub location: Option<Location>,
     #[deserr(default)]
     pub keys: List<Key, 0, MAX_KEYS>,
     /// Shared pools to use after its own keys, in order.
@@ -155,9 +160,9 @@ pub struct Key {
     /// Keys of one account at the provider rest together; default: the key alone.
     #[deserr(default)]
     pub quota_group: Option<Name>,
-    /// The key's own limits.
+    /// The key's own limits, without `concurrency`.
     #[deserr(default)]
-    pub limits: List<Limit, 0, MAX_LIMITS>,
+    pub limits: Limits,
     /// Default: always.
     #[deserr(default)]
     pub valid_from: Option<UnixTime>,
@@ -176,10 +181,14 @@ impl Key {
 
     fn in_order(self, location: ValuePointerRef<'_>) -> Result<Self, Errors> {
         let valid = self.valid();
-        if valid.from < valid.until {
-            return Ok(self);
+        let mut errors = Errors::default();
+        if valid.from >= valid.until {
+            errors.push(location.push_key("valid_until"), "not later than valid_from");
         }
-        Err(Errors::one(location.push_key("valid_until"), "not later than valid_from"))
+        if self.limits.concurrency.is_some() {
+            errors.push(location.push_key("limits"), "a provider key has no concurrency limit");
+        }
+        if errors.0.is_empty() { Ok(self) } else { Err(errors) }
     }
 }
 
@@ -190,6 +199,9 @@ pub struct Model {
     pub name: ModelPattern,
     /// In order of preference.
     pub targets: List<Target, 1, MAX_TARGETS>,
+    /// Of all its callers together.
+    #[deserr(default)]
+    pub limits: Limits,
 }
 
 #[derive(Debug, Deserr)]

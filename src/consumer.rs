@@ -13,6 +13,7 @@ pub mod rule;
 use std::collections::HashMap;
 
 use self::rule::Rules;
+use crate::limit::Limits;
 use crate::runtime::{KeyDigest, KeyIndex, ProviderIndex, SLOTS, Window};
 use crate::time::UnixTime;
 
@@ -45,6 +46,7 @@ pub struct Consumer {
     /// Indices into [`Consumers::roles`].
     pub roles: Vec<usize>,
     pub rules: Rules,
+    pub limits: Limits,
     pub own_keys: Vec<OwnKeys>,
 }
 
@@ -52,6 +54,7 @@ pub struct Consumer {
 pub struct Team {
     pub name: String,
     pub enabled: bool,
+    pub limits: Limits,
     pub roles: Vec<usize>,
     pub rules: Rules,
 }

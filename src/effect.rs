@@ -29,6 +29,9 @@ pub enum Effect {
     ResumeResponse,
     /// Keeps the request until then, whatever the callback's flow says.
     Wait(UnixTime),
+    /// One more, or one less, of what this VM holds in a slot ([`crate::limit::account::Leases`]).
+    Hold(String),
+    Release(String),
 }
 
 /// What the host does with the message after a callback.
@@ -46,6 +49,8 @@ pub struct Cx<'a> {
     pub shared: &'a dyn SharedData,
     /// Authenticates plans across an internal redirect; without one there is none.
     pub process_key: Option<&'a ProcessKey>,
+    /// Names this VM among those that share data, for places that it holds.
+    pub holder: u64,
     pub now: UnixTime,
     pub random: Random,
     pub effects: Vec<Effect>,
@@ -60,7 +65,7 @@ impl<'a> Cx<'a> {
         seed: u64,
     ) -> Self {
         let random = Random::new(seed);
-        Self { runtime, shared, process_key, now, random, effects: Vec::new() }
+        Self { runtime, shared, process_key, holder: 0, now, random, effects: Vec::new() }
     }
 
     pub fn set_header(&mut self, name: &'static str, value: impl Into<Vec<u8>>) {

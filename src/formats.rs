@@ -10,12 +10,15 @@
 //! |---|---|---|
 //! | `openai` (chat completions) | requests read; answers, streams, errors written | requests written; answers, streams read |
 //! | `anthropic` (Messages) | as above | as above |
+//! | `gemini` (`generateContent`) | – | as above |
 //!
 //! Each format documents in tables what it maps, drops and refuses. A translation fails closed: what cannot be
 //! translated is an error in the client's format, and no byte of the provider's reaches a client.
 
 mod anthropic;
+mod embeddings;
 mod failure;
+mod gemini;
 mod json;
 mod openai;
 mod stream;
@@ -25,8 +28,9 @@ use std::borrow::Cow;
 
 use crate::conversation::{Failure, FailureKind, Unsupported};
 use crate::endpoint::{Dialect, Endpoint};
-use crate::members::is_safe_model_segment;
 use crate::provider::Kind;
+
+use self::gemini::Service;
 
 pub use self::translation::{Setup, Translation};
 pub(crate) use anthropic::VERSION as ANTHROPIC_VERSION;
@@ -38,6 +42,12 @@ pub enum Format {
     OpenAi,
     /// Messages.
     Anthropic,
+    /// Google's `generateContent`.
+    Gemini,
+    /// The same, of Vertex AI.
+    Vertex,
+    /// Messages in Vertex AI's envelope.
+    VertexAnthropic,
 }
 
 /// How a provider takes what clients send to an endpoint.
@@ -72,6 +82,9 @@ pub struct Written {
 pub struct Echo {
     /// Members as JSON text, each with a comma in front: `,"tools":[]`.
     members: String,
+    /// Of embeddings: what the provider calls the model, and whether the client wants base64.
+    model: String,
+    base64: bool,
 }
 
 impl core::fmt::Debug for Echo {
@@ -86,7 +99,12 @@ impl Format {
     pub const fn translates(self, endpoint: Endpoint) -> bool {
         match self {
             Self::OpenAi => false,
-            Self::Anthropic => matches!(endpoint, Endpoint::ChatCompletions),
+            Self::Anthropic | Self::VertexAnthropic => {
+                matches!(endpoint, Endpoint::ChatCompletions)
+            }
+            Self::Gemini | Self::Vertex => {
+                matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Embeddings)
+            }
         }
     }
 
@@ -97,14 +115,26 @@ impl Format {
             (Self::OpenAi | Self::Anthropic, Way::Native) => Some(call.endpoint.path().into()),
             (Self::OpenAi, Way::Translated) => Some(Endpoint::ChatCompletions.path().into()),
             (Self::Anthropic, Way::Translated) => Some(Endpoint::Messages.path().into()),
+            (Self::Gemini, _) => gemini::path(call, Service::AiStudio).map(Cow::Owned),
+            (Self::Vertex, _) => gemini::path(call, Service::Vertex).map(Cow::Owned),
+            (Self::VertexAnthropic, _) => anthropic::vertex::path(call).map(Cow::Owned),
         }
     }
 
     /// Whether an answer of this content type is a stream.
     pub fn is_stream(self, content_type: &str) -> bool {
         match self {
-            Self::OpenAi | Self::Anthropic => content_type.starts_with("text/event-stream"),
+            Self::OpenAi
+            | Self::Anthropic
+            | Self::Gemini
+            | Self::Vertex
+            | Self::VertexAnthropic => content_type.starts_with("text/event-stream"),
         }
+    }
+
+    /// Whether a provider's host and base path are made of a project and a location of Google Cloud.
+    pub const fn is_in_project(self) -> bool {
+        matches!(self, Self::Vertex | Self::VertexAnthropic)
     }
 }
 
@@ -122,6 +152,9 @@ pub fn request(
 ) -> Result<Written, Unsupported> {
     let body = core::str::from_utf8(body).map_err(|_| Unsupported::new("body", "must be UTF-8"))?;
     let body = body.trim_start_matches('\u{feff}');
+    if endpoint == Endpoint::Embeddings {
+        return embed(kind, body, model);
+    }
     let request = match endpoint.dialect() {
         Dialect::OpenAi => openai::read(body)?,
         Dialect::Anthropic | Dialect::Responses => return Err(json::not_supported("body")),
@@ -129,8 +162,25 @@ pub fn request(
     let body = match kind.format {
         Format::OpenAi => return Err(json::not_supported("body")),
         Format::Anthropic => anthropic::write(&request, model)?,
+        Format::Gemini => gemini::write(&request, model, Service::AiStudio)?,
+        Format::Vertex => gemini::write(&request, model, Service::Vertex)?,
+        Format::VertexAnthropic => anthropic::vertex::body(&anthropic::write(&request, model)?)
+            .ok_or_else(|| json::must_be("body", "a request that can be written"))?,
     };
     Ok(Written { body, echo: Echo::default() })
+}
+
+fn embed(kind: &Kind, body: &str, model: &str) -> Result<Written, Unsupported> {
+    let request = embeddings::read(body)?;
+    let body = match kind.format {
+        Format::Gemini => gemini::embeddings::write(&request, model, Service::AiStudio)?,
+        Format::Vertex => gemini::embeddings::write(&request, model, Service::Vertex)?,
+        Format::OpenAi | Format::Anthropic | Format::VertexAnthropic => {
+            return Err(json::not_supported("body"));
+        }
+    };
+    let echo = Echo { model: model.to_owned(), base64: request.base64, ..Echo::default() };
+    Ok(Written { body, echo })
 }
 
 /// A provider's error in the client's words: status and body. `status` is what it came with; an error that came in
@@ -170,12 +220,6 @@ pub fn cut_event(dialect: Dialect, out: &mut Vec<u8>) {
             crate::sse::write_event(Some("error"), &data.to_string(), out);
         }
     }
-}
-
-/// Whether a name can stand in a path as it is, for formats that have it there.
-#[expect(dead_code, reason = "the first format that has the model in its path uses it")]
-fn path_segment(model: &str) -> Option<&str> {
-    is_safe_model_segment(model).then_some(model)
 }
 
 #[cfg(test)]

@@ -8,10 +8,13 @@ use crate::consumer::identify::Caller;
 use crate::effect::{Cx, Effect, Flow};
 use crate::headers::Headers;
 use crate::intake::{self, Pending};
+use crate::limit::account::Statement;
+use crate::limit::refusal;
+use crate::limit::toll::{self, End, Spent};
 use crate::plan::{FILTER_STATE, Plan, STATE_HEADER};
 use crate::reply::{Refusal, Reply};
 use crate::routing;
-use crate::shortage::Lack;
+use crate::shortage::{Lack, Shortage};
 use crate::time::millis;
 
 /// Names the cluster of the route; the route has `cluster_header: x-keyward-cluster`.
@@ -26,6 +29,9 @@ pub const ANSWERED_HEADER: &str = "x-keyward-answered";
 #[derive(Debug, Default)]
 pub struct Gateway {
     state: State,
+    /// How the limits stood that the request was charged on.
+    statements: Vec<Statement>,
+    answer: Option<Given>,
 }
 
 #[derive(Debug, Default)]
@@ -36,6 +42,13 @@ enum State {
     Planned(Box<Plan>),
     /// Answered here, or passed on with nothing more to do.
     Done,
+}
+
+/// What goes to the client of what a provider gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Given {
+    Answer,
+    Error,
 }
 
 impl Gateway {
@@ -49,6 +62,7 @@ impl Gateway {
         intake::sanitize(cx, headers, |_| false);
         if let Some(mut plan) = resumed(cx, headers) {
             plan.round_attempt = 1;
+            toll::take_over(cx, &plan);
             return self.plan(cx, plan);
         }
         match intake::head(cx, headers, caller, end_of_stream) {
@@ -76,7 +90,12 @@ impl Gateway {
             Ok(plan)
         });
         match plan {
-            Ok(plan) => {
+            Ok(mut plan) => {
+                let charged = pending.charged.clone();
+                match toll::charge(cx, &mut plan, charged) {
+                    Ok(statements) => self.statements = statements,
+                    Err(refusal) => return self.answer(cx, refusal.reply(plan.endpoint.dialect())),
+                }
                 intake::count_request(cx, &plan);
                 self.plan(cx, plan)
             }
@@ -91,7 +110,7 @@ impl Gateway {
                 cx.remove_header(*name);
             }
         }
-        let State::Planned(plan) = &self.state else { return Flow::Continue };
+        let State::Planned(plan) = &mut self.state else { return Flow::Continue };
         let status = headers.text(":status").and_then(|s| s.parse::<u16>().ok()).unwrap_or(502);
         if headers.contains(RETRY_HEADER) || headers.contains(STATE_HEADER) {
             // Envoy did not move on although the attempt stage asked for it: no retries or redirects
@@ -105,32 +124,60 @@ impl Gateway {
             if shortage.ready_at().is_none() {
                 shortage.note(Lack::Tried, cx.now.after(core::time::Duration::from_secs(1)));
             }
-            let refusal = routing::refusal(cx, plan, &shortage);
-            return self.answer(cx, refusal.reply(plan.endpoint.dialect()));
+            let reply = routing::refusal(cx, plan, &shortage).reply(plan.endpoint.dialect());
+            toll::settle(cx, plan, End::Failed);
+            return self.answer(cx, reply);
         }
         if headers.contains(ANSWERED_HEADER) || status < 400 {
+            self.answer = Some(if status < 400 { Given::Answer } else { Given::Error });
+            if plan.toll.is_some() {
+                if self.statements.is_empty() {
+                    self.statements = toll::statements(cx, plan);
+                }
+                for (name, value) in refusal::fields(&self.statements, cx.now) {
+                    cx.set_header(name, value);
+                }
+            }
             return Flow::Continue;
         }
         // Envoy's own answer: no attempt got one from a provider.
-        let refusal = local_reply(status, &plan.model);
-        self.answer(cx, refusal.reply(plan.endpoint.dialect()))
+        let reply = local_reply(status, &plan.model).reply(plan.endpoint.dialect());
+        toll::settle(cx, plan, End::Failed);
+        self.answer(cx, reply)
+    }
+
+    /// Whether [`Self::on_done`] has anything left to do; it wants the filter state [`SPENT`](toll::SPENT) then.
+    pub fn is_open(&self) -> bool {
+        matches!(&self.state, State::Planned(plan) if plan.toll.is_some())
+    }
+
+    /// The stream is over, however it ended, or goes on in another round. `spent`: what the attempt stage left.
+    pub fn on_done(&mut self, cx: &mut Cx<'_>, spent: Option<&[u8]>) {
+        let State::Planned(plan) = &mut self.state else { return };
+        let spent = spent.and_then(Spent::decode);
+        match (self.answer, spent) {
+            (None, Some(Spent::Moved)) => toll::hand_on(cx, plan),
+            (Some(Given::Error), None | Some(Spent::Moved)) => toll::settle(cx, plan, End::Failed),
+            (_, Some(Spent::Used(used))) => toll::settle(cx, plan, End::Answered(Some(used))),
+            (_, None | Some(Spent::Moved)) => toll::settle(cx, plan, End::Answered(None)),
+        }
+        self.state = State::Done;
     }
 
     fn plan(&mut self, cx: &mut Cx<'_>, mut plan: Plan) -> Flow {
         if !plan.may_go_on(cx.runtime, cx.now) {
             let shortage = routing::shortage(cx, &plan);
-            let refusal = routing::refusal(cx, &plan, &shortage);
-            return self.answer(cx, refusal.reply(plan.endpoint.dialect()));
+            return self.exhausted(cx, plan, &shortage);
         }
         if let Err(shortage) = routing::advance(cx, &mut plan) {
             cx.count("exhausted", &[("model", model_label(cx, &plan))]);
-            let refusal = routing::refusal(cx, &plan, &shortage);
-            return self.answer(cx, refusal.reply(plan.endpoint.dialect()));
+            return self.exhausted(cx, plan, &shortage);
         }
         plan.attempts += 1;
         let Some(target) = plan.resolve(cx.runtime) else {
-            let refusal = internal("The model has no target.");
-            return self.answer(cx, refusal.reply(plan.endpoint.dialect()));
+            toll::settle(cx, &mut plan, End::Unsent);
+            return self
+                .answer(cx, internal("The model has no target.").reply(plan.endpoint.dialect()));
         };
         let failover = &cx.runtime.failover;
         cx.effects.push(Effect::SetHeader(
@@ -148,6 +195,14 @@ impl Gateway {
         cx.effects.push(Effect::SetFilterState(FILTER_STATE, plan.encode()));
         self.state = State::Planned(Box::new(plan));
         Flow::Continue
+    }
+
+    /// Nothing can be sent, or not once more.
+    fn exhausted(&mut self, cx: &mut Cx<'_>, mut plan: Plan, shortage: &Shortage) -> Flow {
+        let end = if plan.attempts == 0 { End::Unsent } else { End::Failed };
+        toll::settle(cx, &mut plan, end);
+        let refusal = routing::refusal(cx, &plan, shortage);
+        self.answer(cx, refusal.reply(plan.endpoint.dialect()))
     }
 
     fn answer(&mut self, cx: &mut Cx<'_>, reply: Reply) -> Flow {

@@ -10,6 +10,7 @@ use crate::consumer::identify::{
 use crate::effect::{Cx, Effect};
 use crate::endpoint::{self, Dialect, Endpoint, Operation, Route, RouteError};
 use crate::headers::Headers;
+use crate::limit::Subject;
 use crate::members::{Ask, BodyError};
 use crate::multipart::Boundary;
 use crate::plan::Plan;
@@ -17,6 +18,7 @@ use crate::random::hash;
 use crate::reply::{Refusal, Reply};
 use crate::runtime::{KeyDigest, Model, Runtime};
 use crate::time::UnixTime;
+use crate::usage::Usage;
 use crate::{members, multipart, routing, status, tally, upstream};
 
 /// Filter state with the name of the consumer, for access logs and filters that follow.
@@ -47,6 +49,8 @@ pub struct Pending {
     /// Of an upload.
     pub boundary: Option<Boundary>,
     pub access: Access,
+    /// Whom the request is charged on besides its consumer, that one's team and the model.
+    pub charged: Vec<Subject<'static>>,
     pub session: Option<u64>,
     /// As [`Plan::own_headers`].
     pub own_headers: Vec<(String, String)>,
@@ -106,6 +110,7 @@ pub fn head(
         path: path.to_owned(),
         boundary,
         access,
+        charged: Vec::new(),
         session,
         own_headers,
         started: cx.now,
@@ -133,7 +138,7 @@ pub fn body(cx: &Cx<'_>, pending: &Pending, body: &[u8]) -> Result<Plan, Reply> 
             },
         );
     let Some(barred) = barred else { return Err(told(no_model(model))) };
-    let tokens = estimate(ask.prompt_bytes, ask.max_tokens);
+    let estimate = estimate(ask.prompt_bytes, ask.max_tokens);
     let mut plan = Plan {
         endpoint: pending.endpoint,
         scheme: pending.scheme.clone(),
@@ -145,7 +150,8 @@ pub fn body(cx: &Cx<'_>, pending: &Pending, body: &[u8]) -> Result<Plan, Reply> 
         wants_usage: ask.include_usage == Some(true),
         spans: ask.spans,
         body_length: length,
-        tokens,
+        estimate,
+        toll: None,
         session: pending.session,
         own_headers: pending.own_headers.clone(),
         only: None,
@@ -193,10 +199,10 @@ fn own_headers(endpoint: Endpoint, headers: &Headers) -> Result<Vec<(String, Str
 
 /// Tokens to reserve for a request: a token is about four bytes of JSON, and the answer takes what the
 /// client allows it, or a short one where it does not say. Reconciled with the real usage afterwards.
-fn estimate(prompt_bytes: usize, max_tokens: Option<u64>) -> u64 {
+fn estimate(prompt_bytes: usize, max_tokens: Option<u64>) -> Usage {
     const SHORT_ANSWER: u64 = 256;
     let prompt = u64::try_from(prompt_bytes / 4).unwrap_or(u64::MAX);
-    prompt.saturating_add(max_tokens.unwrap_or(SHORT_ANSWER))
+    Usage { prompt, completion: max_tokens.unwrap_or(SHORT_ANSWER), ..Usage::default() }
 }
 
 /// Counts a request that is to be sent, for its model, its consumer and the consumer's team.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::consumer::OwnKeys;
 use crate::ledger::{self, Edit, SharedData};
+use crate::limit::{Amounts, Limit};
 use crate::random::{Random, fraction, hash};
 use crate::record::{PROBE_LEASE, Reason, Record, Rest, Standing};
 use crate::runtime::{Key, KeyIndex, Provider, Runtime, Select};
@@ -22,8 +23,8 @@ use crate::time::UnixTime;
 pub struct Want<'a> {
     /// What the provider calls the model.
     pub model: &'a str,
-    /// Tokens that the request may cost, reserved on limits of the key.
-    pub tokens: u64,
+    /// What the request may take, reserved on limits of the key.
+    pub need: Amounts,
     /// Hash of the session that should stay on one key.
     pub session: Option<u64>,
     /// [`key_hash`] of keys that this request must not use again.
@@ -60,8 +61,8 @@ pub fn levels<'a>(
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
     pub key: KeyIndex,
-    /// Tokens reserved on limits of the key.
-    pub tokens: u64,
+    /// Reserved on own limits of the key.
+    pub reserved: Amounts,
     /// The attempt has the one turn that a key, model or provider gets which has just come back.
     pub probe: bool,
     /// In which windows of own limits it was counted.
@@ -98,7 +99,7 @@ pub fn claim(
             let candidate = candidates.swap_remove(position);
             match take(shared, candidate.key, want, now) {
                 Ok(probe) => {
-                    let claim = Claim { key: candidate.index, tokens: want.tokens, probe, at: now };
+                    let claim = Claim { key: candidate.index, reserved: want.need, probe, at: now };
                     if !probing {
                         return Ok(claim);
                     }
@@ -140,7 +141,7 @@ pub fn claim_key(
     at: UnixTime,
 ) -> Option<Claim> {
     let probe = take(shared, key, want, at).ok()?;
-    Some(Claim { key: index, tokens: want.tokens, probe, at })
+    Some(Claim { key: index, reserved: want.need, probe, at })
 }
 
 /// Undoes a claim on `key` that was never sent.
@@ -157,17 +158,21 @@ pub fn end_turn(shared: &dyn SharedData, provider: &Provider, key: &Key, model: 
     end_turn_at(shared, &provider.slot, model);
 }
 
-/// Counts what an attempt really cost in place of what was reserved.
-pub fn reconcile(shared: &dyn SharedData, key: &Key, claim: Claim, real: u64) {
-    let difference =
-        i64::try_from(real).unwrap_or(i64::MAX) - i64::try_from(claim.tokens).unwrap_or(i64::MAX);
-    if key.limits.is_empty() || difference == 0 {
+/// Counts what an attempt really took in place of what was reserved.
+pub fn reconcile(
+    shared: &dyn SharedData,
+    key: &Key,
+    claim: Claim,
+    really: &Amounts,
+    now: UnixTime,
+) {
+    let differs = |limit: &Limit| claim.reserved.of(limit.unit) != really.of(limit.unit);
+    if !key.limits.iter().any(differs) {
         return;
     }
     // A record that cannot be written stays on the safe side: the reservation.
     let _ = ledger::update(shared, &key.slot, |record: &mut Record| {
-        // In the window of the reservation: the next one knows nothing of it to give back.
-        record.charge(&key.limits, 0, difference, claim.at);
+        record.windows.correct(&key.limits, &claim.reserved, really, claim.at, now);
         Edit::Write(())
     });
 }
@@ -261,7 +266,7 @@ fn take(
         }
         write |= lease(record, want.model, now);
         if !key.limits.is_empty() {
-            record.charge(&key.limits, 1, i64::try_from(want.tokens).unwrap_or(i64::MAX), now);
+            record.windows.add(&key.limits, &want.need, now);
             write = true;
         }
         Ok((probe, write))
@@ -276,7 +281,7 @@ fn take(
     match group {
         Ok(group_probe) => Ok(probe || group_probe),
         Err(lacking) => {
-            let claim = Claim { key: 0, tokens: want.tokens, probe, at: now };
+            let claim = Claim { key: 0, reserved: want.need, probe, at: now };
             give_back(shared, key, want.model, claim);
             Err(lacking)
         }
@@ -300,9 +305,9 @@ fn edit(
 
 fn give_back(shared: &dyn SharedData, key: &Key, model: &str, claim: Claim) {
     if !key.limits.is_empty() {
-        let tokens = i64::try_from(claim.tokens).unwrap_or(i64::MAX);
+        let (limits, nothing) = (&key.limits, Amounts::default());
         let _ = ledger::update(shared, &key.slot, |record: &mut Record| {
-            record.uncharge(&key.limits, tokens, claim.at);
+            record.windows.correct(limits, &claim.reserved, &nothing, claim.at, claim.at);
             Edit::Write(())
         });
     }
@@ -355,7 +360,7 @@ fn own_standing(
     now: UnixTime,
 ) -> Result<bool, Lacking> {
     let probe = usable_for(record, want.model, now)?;
-    match record.limited_until(&key.limits, want.tokens, now) {
+    match record.limited_until(&key.limits, &want.need, now) {
         Some(until) => Err((Lack::OwnLimit, until)),
         None => Ok(probe),
     }
@@ -365,7 +370,7 @@ fn own_standing(
 fn group_standing(record: &Record, want: &Want<'_>, now: UnixTime) -> Result<bool, Lacking> {
     let probe = usable_for(record, want.model, now)?;
     let requests = record.requests.empty_until(1, now);
-    match requests.max(record.tokens.empty_until(want.tokens, now)) {
+    match requests.max(record.tokens.empty_until(want.need.tokens(), now)) {
         Some(until) => Err((Lack::Rest { reason: Reason::RateLimited, hinted: true }, until)),
         None => Ok(probe),
     }

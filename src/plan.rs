@@ -11,9 +11,11 @@ use sha2::Sha256;
 use crate::endpoint::Endpoint;
 use crate::keys::Claim;
 use crate::ledger::{ABSENT, SharedData};
+use crate::limit::toll::Toll;
 use crate::members::Spans;
 use crate::runtime::ProviderIndex;
 use crate::time::UnixTime;
+use crate::usage::Usage;
 
 /// The name of the filter state.
 pub const FILTER_STATE: &str = "keyward.plan";
@@ -36,8 +38,10 @@ pub struct Plan {
     /// Where to patch the body.
     pub spans: Spans,
     pub body_length: u32,
-    /// Tokens that one attempt may cost.
-    pub tokens: u64,
+    /// Tokens that one attempt may take.
+    pub estimate: Usage,
+    /// What limits were charged for the request, all attempts and rounds.
+    pub toll: Option<Box<Toll>>,
     pub session: Option<u64>,
     /// `anthropic-version` and `anthropic-beta` of a client of Anthropic's API, for Anthropic alone.
     pub own_headers: Vec<(String, String)>,
@@ -159,8 +163,10 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
     use crate::ledger::memory::Memory;
+    use crate::limit::Amounts;
 
     fn plan() -> Plan {
+        let reserved = Amounts { requests: 1, prompt: 4, completion: 5, cost: 6 };
         Plan {
             endpoint: Endpoint::Responses,
             scheme: "https".to_owned(),
@@ -172,7 +178,8 @@ mod tests {
             wants_usage: false,
             spans: crate::members::Ask::read(br#"{"model":"fast"}"#).unwrap().spans,
             body_length: 16,
-            tokens: u64::MAX,
+            estimate: Usage { prompt: u64::MAX, ..Usage::default() },
+            toll: Some(Box::default()),
             session: Some(7),
             own_headers: vec![("anthropic-beta".to_owned(), "b".to_owned())],
             only: None,
@@ -182,7 +189,7 @@ mod tests {
             target: 1,
             attempts: 2,
             round_attempt: 1,
-            claim: Some(Claim { key: 3, tokens: 4, probe: true, at: UnixTime(5) }),
+            claim: Some(Claim { key: 3, reserved, probe: true, at: UnixTime(5) }),
             tried: vec![u64::MAX],
             done: vec![1],
             unfit: Vec::new(),

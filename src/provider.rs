@@ -3,7 +3,7 @@
 use crate::endpoint::Endpoints;
 use crate::formats::Format;
 use crate::members::LimitName;
-use crate::providers::{anthropic, azure, compatible};
+use crate::providers::{anthropic, azure, compatible, gemini, vertex};
 use crate::signal::Verdict;
 
 /// One row of the table.
@@ -25,6 +25,8 @@ pub struct Kind {
     pub stream_options: bool,
     /// Whether its rate limits are counted per model: other models of the key go on.
     pub model_scoped_limits: bool,
+    /// Whether a failure can come as a success with `base_resp` in it.
+    pub errors_in_success: bool,
     /// What the service's own error codes mean, where they are unknown elsewhere or mean something else
     /// there. They come before the codes of [`crate::signal`].
     pub codes: &'static [(&'static str, Verdict)],
@@ -79,7 +81,10 @@ fn reasons(model: &str) -> bool {
 
 /// Every row, in the order in which they are listed to operators.
 pub fn kinds() -> impl Iterator<Item = &'static Kind> {
-    [anthropic::KINDS, azure::KINDS, compatible::KINDS].into_iter().flatten().copied()
+    [anthropic::KINDS, azure::KINDS, compatible::KINDS, gemini::KINDS, vertex::KINDS]
+        .into_iter()
+        .flatten()
+        .copied()
 }
 
 /// The row of this name.

@@ -2,3 +2,5 @@
 pub mod anthropic;
 pub mod azure;
 pub mod compatible;
+pub mod gemini;
+pub mod vertex;

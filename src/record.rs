@@ -5,7 +5,8 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::limit::{Limit, Unit};
+use crate::limit::window::Windows;
+use crate::limit::{Amounts, Limit};
 use crate::time::UnixTime;
 
 /// The record of a key, of a group of keys of one account, or of a provider.
@@ -22,8 +23,8 @@ pub struct Record {
     pub models: Vec<ModelRest>,
     pub requests: Gauge,
     pub tokens: Gauge,
-    /// Use of the key's own limits, in the order in which they are configured.
-    pub windows: Vec<Used>,
+    /// Use of the key's own limits.
+    pub windows: Windows,
     /// Server errors and broken connections in a row.
     pub failures: u8,
 }
@@ -96,13 +97,6 @@ pub struct Gauge {
     pub reset: UnixTime,
     /// Nanoseconds until one more is left, where it fills up steadily; 0 where it does at `reset`.
     pub unit: u64,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Used {
-    /// Start of the window that `used` belongs to.
-    pub window: UnixTime,
-    pub used: u64,
 }
 
 /// How something stands at a moment.
@@ -224,64 +218,29 @@ impl Record {
         news
     }
 
-    /// Counts against own limits. `signed` tokens may give back what was reserved too much.
-    pub fn charge(&mut self, limits: &[Limit], requests: u64, tokens: i64, now: UnixTime) {
-        self.windows.resize(limits.len(), Used::default());
-        for (limit, used) in limits.iter().zip(&mut self.windows) {
-            let window = now.window_start(limit.per);
-            if used.window != window {
-                // A clock that went back keeps counting in the window it is in.
-                if window > used.window {
-                    *used = Used { window, used: 0 };
-                } else if tokens < 0 {
-                    continue;
-                }
-            }
-            used.used = match limit.unit {
-                Unit::Requests => used.used.saturating_add(requests),
-                Unit::Tokens => used.used.saturating_add_signed(tokens),
-            };
-        }
-    }
-
-    /// Takes back a request that was never sent.
-    pub fn uncharge(&mut self, limits: &[Limit], tokens: i64, now: UnixTime) {
-        for (limit, used) in limits.iter().zip(&mut self.windows) {
-            if used.window == now.window_start(limit.per) {
-                used.used = match limit.unit {
-                    Unit::Requests => used.used.saturating_sub(1),
-                    Unit::Tokens => used.used.saturating_add_signed(tokens.saturating_neg()),
-                };
-            }
-        }
-    }
-
-    /// When own limits leave room for one request of `tokens`; `None`: now.
-    pub fn limited_until(&self, limits: &[Limit], tokens: u64, now: UnixTime) -> Option<UnixTime> {
-        let full =
-            limits.iter().zip(self.used(limits, now)).filter(|(limit, used)| match limit.unit {
-                Unit::Requests => *used >= limit.max,
-                // A request larger than the whole limit may go when nothing else was counted.
-                Unit::Tokens => *used > 0 && used.saturating_add(tokens) > limit.max,
-            });
-        full.map(|(limit, _)| now.window_end(limit.per)).max()
+    /// When own limits leave room for a request of `need`; `None`: now.
+    pub fn limited_until(
+        &self,
+        limits: &[Limit],
+        need: &Amounts,
+        now: UnixTime,
+    ) -> Option<UnixTime> {
+        let full = limits.iter().filter_map(|limit| {
+            // A request larger than the whole limit may go when nothing else was counted.
+            let need = need.of(limit.unit).min(limit.max);
+            self.windows.of(limit, now).room(limit, need).err()
+        });
+        full.max()
     }
 
     /// What is left of own limits and of what the provider reported: 1 all, 0 nothing.
     pub fn headroom(&self, limits: &[Limit], now: UnixTime) -> f64 {
-        let own = limits.iter().zip(self.used(limits, now)).map(|(limit, used)| {
-            let left = limit.max.saturating_sub(used);
-            if limit.max == 0 { 0.0 } else { left as f64 / limit.max as f64 }
-        });
+        let own = self
+            .windows
+            .standing(limits, now)
+            .map(|standing| standing.left as f64 / standing.limit.max.max(1) as f64);
         let reported = [self.requests, self.tokens].into_iter().filter_map(|g| g.fraction(now));
         own.chain(reported).fold(1.0, f64::min)
-    }
-
-    fn used<'a>(&'a self, limits: &'a [Limit], now: UnixTime) -> impl Iterator<Item = u64> + 'a {
-        let windows = self.windows.iter().copied().chain(core::iter::repeat(Used::default()));
-        limits.iter().zip(windows).map(move |(limit, used)| {
-            if used.window >= now.window_start(limit.per) { used.used } else { 0 }
-        })
     }
 }
 
@@ -328,12 +287,16 @@ impl Gauge {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limit::Per;
+    use crate::limit::{Algorithm, Per, Unit};
 
     const T: UnixTime = UnixTime(1_800_000_000_000);
 
     fn cause(reason: Reason, until: UnixTime) -> Cause {
         Cause { reason, until, hinted: true }
+    }
+
+    fn limit(unit: Unit, max: u64, per: Per) -> Limit {
+        Limit { unit, max, per, algorithm: Algorithm::FixedWindow }
     }
 
     fn at(seconds: u64) -> UnixTime {
@@ -416,31 +379,33 @@ mod tests {
 
     #[test]
     fn own_limits_count_per_window() {
-        let limits = [
-            Limit { unit: Unit::Requests, max: 2, per: Per::Minute },
-            Limit { unit: Unit::Tokens, max: 100, per: Per::Day },
-        ];
+        let limits = [limit(Unit::Requests, 2, Per::Minute), limit(Unit::Tokens, 100, Per::Day)];
+        let tokens = |prompt| Amounts { requests: 1, prompt, ..Amounts::default() };
         let mut record = Record::default();
-        assert_eq!(record.limited_until(&limits, 500, T), None, "never refused for its size alone");
-        record.charge(&limits, 1, 60, T);
+        let until = |record: &Record, prompt| record.limited_until(&limits, &tokens(prompt), T);
+        assert_eq!(until(&record, 500), None, "never refused for its size alone");
+        record.windows.add(&limits, &tokens(60), T);
         assert_eq!(record.headroom(&limits, T), 0.4);
-        assert_eq!(record.limited_until(&limits, 60, T), Some(T.window_end(Per::Day)));
-        assert_eq!(record.limited_until(&limits, 40, T), None);
-        record.charge(&limits, 1, -50, T);
-        assert_eq!(record.limited_until(&limits, 60, T), Some(T.window_end(Per::Minute)));
-        assert_eq!(record.limited_until(&limits, 60, T.window_end(Per::Minute)), None);
+        assert_eq!(until(&record, 60), Some(T.window_end(Per::Day)));
+        assert_eq!(until(&record, 40), None);
+        record.windows.correct(&limits, &tokens(60), &tokens(10), T, T);
+        record.windows.add(&limits, &tokens(0), T);
+        assert_eq!(until(&record, 60), Some(T.window_end(Per::Minute)));
+        let next = T.window_end(Per::Minute);
+        assert_eq!(record.limited_until(&limits, &tokens(60), next), None);
     }
 
     #[test]
     fn a_new_secret_starts_ready_but_keeps_its_counts() {
-        let limits = [Limit { unit: Unit::Requests, max: 2, per: Per::Minute }];
+        let limits = [limit(Unit::Requests, 2, Per::Minute)];
+        let two = Amounts { requests: 2, ..Amounts::default() };
         let mut record = Record { fingerprint: 7, ..Record::default() };
         record.rest.enter(cause(Reason::KeyRejected, at(1000)), T, T);
-        record.charge(&limits, 2, 0, T);
+        record.windows.add(&limits, &two, T);
         assert!(!record.adopt(7) && !record.adopt(0));
         assert!(record.adopt(8));
         assert_eq!(record.rest.standing(T), Standing::Ready);
-        assert!(record.limited_until(&limits, 0, T).is_some());
+        assert!(record.limited_until(&limits, &two, T).is_some());
     }
 
     #[test]

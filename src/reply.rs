@@ -40,7 +40,7 @@ pub struct Refusal {
 }
 
 /// Longest `Retry-After` that every official SDK waits for.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// What is told where nothing is known: the default rest of a rate-limited key.
 const UNKNOWN_WAIT: Duration = Duration::from_secs(30);
@@ -280,11 +280,11 @@ fn jittered(wait: Duration, random: &mut Random) -> Duration {
 }
 
 /// Rounded up, at least 1.
-fn whole_seconds(wait: Duration) -> u64 {
+pub(crate) fn whole_seconds(wait: Duration) -> u64 {
     millis(wait).div_ceil(1000).max(1)
 }
 
-fn in_words(wait: Duration) -> String {
+pub(crate) fn in_words(wait: Duration) -> String {
     match whole_seconds(wait) {
         seconds @ ..120 => format!("{seconds} s"),
         seconds @ 120..7_200 => format!("{} min", seconds.div_ceil(60)),

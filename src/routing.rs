@@ -5,7 +5,7 @@ use crate::effect::Cx;
 use crate::formats::{self, Way};
 use crate::keys::{self, Want};
 use crate::ledger;
-use crate::limit::Unit;
+use crate::limit::{Amounts, Unit};
 use crate::plan::Plan;
 use crate::random::hash;
 use crate::record::Record;
@@ -49,7 +49,8 @@ impl Plan {
 
     fn want<'a>(&self, target: &Resolved<'a>, tried: &'a [u64]) -> Want<'a> {
         let (model, own) = (target.upstream_model, target.own);
-        Want { model, tokens: self.tokens, session: self.session, tried, own }
+        let need = Amounts::of_request(&self.estimate, 0);
+        Want { model, need, session: self.session, tried, own }
     }
 
     /// Keeps targets out of everything that is decided for the request.
@@ -309,6 +310,7 @@ mod tests {
     use crate::endpoint::Endpoint;
     use crate::ledger::memory::Memory;
     use crate::runtime::load;
+    use crate::usage::Usage;
     use serde_json::json;
 
     const T: UnixTime = UnixTime(1_800_000_000_000);
@@ -342,7 +344,8 @@ mod tests {
             wants_usage: false,
             spans: crate::members::Ask::read(br#"{"model":"m"}"#).unwrap().spans,
             body_length: 0,
-            tokens: 1,
+            estimate: Usage { prompt: 1, ..Usage::default() },
+            toll: None,
             session: None,
             own_headers: Vec::new(),
             only: None,

@@ -19,7 +19,7 @@ use crate::config::values::Whole;
 use crate::consumer::{Consumer, Consumers};
 use crate::endpoint::{Endpoint, Endpoints};
 use crate::formats::{Call, Way};
-use crate::limit::Limit;
+use crate::limit::{Limit, Limits};
 use crate::provider::Kind;
 use crate::providers::azure::ApiVersion;
 use crate::time::UnixTime;
@@ -309,6 +309,7 @@ pub struct Model {
     pub name: String,
     /// In order of preference, never empty.
     pub targets: Vec<Target>,
+    pub limits: Limits,
     /// Record of what was used of the model.
     pub usage_slot: String,
 }

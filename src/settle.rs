@@ -9,6 +9,7 @@ use crate::headers::Headers;
 use crate::hint::{Headroom, Reported};
 use crate::keys::{self, Claim};
 use crate::ledger::{self, Edit};
+use crate::limit::Amounts;
 use crate::plan::Plan;
 use crate::random::Random;
 use crate::record::{Cause, Gauge, Reason, Record};
@@ -213,9 +214,11 @@ pub fn used(cx: &mut Cx<'_>, sent: &Sent<'_>, usage: &Usage) {
     }
 }
 
-/// Gives reserved tokens back, or charges what was used beyond them.
+/// Gives back what was reserved on own limits of the key, or charges what was used beyond it. The request still counts.
 pub fn reconcile(cx: &Cx<'_>, sent: &Sent<'_>, claim: Claim, usage: &Usage) {
-    keys::reconcile(cx.shared, sent.key, claim, usage.total());
+    let requests = claim.reserved.requests;
+    let really = Amounts { requests, ..Amounts::of_request(usage, 0) };
+    keys::reconcile(cx.shared, sent.key, claim, &really, cx.now);
 }
 
 fn server_error(cx: &mut Cx<'_>, sent: &Sent<'_>) {

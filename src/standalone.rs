@@ -17,6 +17,9 @@ use crate::gateway::{ANSWERED_HEADER, CLUSTER_HEADER};
 use crate::headers::Headers;
 use crate::intake::{self, Pending};
 use crate::keys::{self, Want};
+use crate::limit::account::Statement;
+use crate::limit::toll::{self, End};
+use crate::limit::{Amounts, refusal};
 use crate::reply::{Refusal, Reply};
 use crate::routing;
 use crate::runtime::{Mode, Provider, ProviderIndex, Runtime, Secret};
@@ -40,6 +43,8 @@ pub struct Standalone {
     dialect: Dialect,
     /// Of the answer, where headers went on before the body was there.
     refusal: Option<Reply>,
+    /// How the limits stood that the request was charged on.
+    statements: Vec<Statement>,
 }
 
 #[derive(Debug, Default)]
@@ -139,7 +144,7 @@ impl Standalone {
         if trip.status < 300 {
             trip.succeeded(cx);
             trip.pass(cx);
-            cx.remove_header(ANSWERED_HEADER);
+            self.passed(cx);
             return Flow::Continue;
         }
         // The status cannot change once the headers are gone, and the body cannot be waited for.
@@ -147,7 +152,7 @@ impl Standalone {
         if trip.status == 403 {
             // Nor can it be judged: a key is not refused for what may be the client's fault.
             trip.pass(cx);
-            cx.remove_header(ANSWERED_HEADER);
+            self.passed(cx);
             return Flow::Continue;
         }
         trip.failed(cx, &signal);
@@ -165,7 +170,7 @@ impl Standalone {
             }
             None => {
                 trip.pass(cx);
-                cx.remove_header(ANSWERED_HEADER);
+                self.passed(cx);
             }
         }
         Flow::Continue
@@ -184,7 +189,7 @@ impl Standalone {
             Progress::Flowing => Flow::Continue,
             Progress::Opened => {
                 trip.pass(cx);
-                cx.remove_header(ANSWERED_HEADER);
+                self.passed(cx);
                 Flow::Continue
             }
             Progress::Refused(signal, error) => self.refused(cx, &signal, &error),
@@ -198,13 +203,24 @@ impl Standalone {
 
     /// Whether [`Self::on_done`] has anything left to do.
     pub fn is_open(&self) -> bool {
-        self.wants_response_body() || matches!(self.state, State::Ahead(..))
+        self.wants_response_body()
+            || matches!(self.state, State::Ahead(..))
+            || matches!(&self.state, State::Sent(trip) if trip.plan.toll.is_some())
     }
 
     /// The request is over, however it ended.
     pub fn on_done(&mut self, cx: &mut Cx<'_>, client_gone: bool) {
         match &mut self.state {
-            State::Sent(trip) => trip.done(cx, client_gone),
+            State::Sent(trip) => {
+                let end = match (trip.used(), trip.status) {
+                    (Some(used), _) => End::Answered(Some(used)),
+                    (None, 200..300) => End::Answered(None),
+                    (None, 0) if client_gone => End::Answered(None),
+                    (None, _) => End::Failed,
+                };
+                trip.done(cx, client_gone);
+                toll::settle(cx, &mut trip.plan, end);
+            }
             State::Ahead(_, ahead) => ahead.release(cx),
             State::Start | State::AwaitingBody(..) | State::Done => {}
         }
@@ -231,17 +247,28 @@ impl Standalone {
             Ok(plan) => plan,
             Err(reply) => return self.answer(cx, reply),
         };
+        match toll::charge(cx, &mut plan, pending.charged.clone()) {
+            Ok(statements) => self.statements = statements,
+            Err(refusal) => return self.answer(cx, refusal.reply(self.dialect)),
+        }
         intake::count_request(cx, &plan);
         if let Err(shortage) = routing::advance(cx, &mut plan) {
+            toll::settle(cx, &mut plan, End::Unsent);
             let refusal = routing::refusal(cx, &plan, &shortage);
             return self.answer(cx, refusal.reply(self.dialect));
         }
         plan.attempts = 1;
         if let Some(target) = plan.resolve(cx.runtime) {
             let cluster = target.provider.cluster.clone();
+            let mut unsent = plan.toll.is_some().then(|| plan.clone());
             let trip = match Trip::start(cx, headers, plan) {
                 Ok(trip) => trip,
-                Err(refusal) => return self.answer(cx, refusal.reply(self.dialect)),
+                Err(refusal) => {
+                    if let Some(unsent) = &mut unsent {
+                        toll::settle(cx, unsent, End::Unsent);
+                    }
+                    return self.answer(cx, refusal.reply(self.dialect));
+                }
             };
             // After `Trip::start`, which strips it.
             cx.effects.push(Effect::SetHeader(CLUSTER_HEADER.into(), cluster.into_bytes()));
@@ -271,7 +298,9 @@ impl Standalone {
                 .answer(cx, Refusal::server(500, "internal_error", message).reply(self.dialect));
         };
         let own = runtime.consumers.own_keys(&pending.access.consumer, index);
-        let want = Want { model: "", tokens: 0, session: pending.session, tried: &[], own };
+        // Of the model nothing is known yet: one request.
+        let need = Amounts { requests: 1, ..Amounts::default() };
+        let want = Want { model: "", need, session: pending.session, tried: &[], own };
         let claimed = keys::claim(cx.shared, runtime, provider, &want, cx.now, &mut cx.random);
         let claim = match claimed {
             Ok(claim) => claim,
@@ -330,15 +359,29 @@ impl Standalone {
                 return self.answer(cx, reply);
             }
         };
+        match toll::charge(cx, &mut plan, pending.charged.clone()) {
+            // Headers of the answer are still to come.
+            Ok(statements) => self.statements = statements,
+            Err(refusal) => {
+                ahead.release(cx);
+                return self.answer(cx, refusal.reply(self.dialect));
+            }
+        }
         intake::count_request(cx, &plan);
         plan.attempts = 1;
         plan.claim = Some(ahead.claim);
         if let Some(key) = cx.runtime.keys.get(ahead.claim.key) {
             plan.tried.push(keys::key_hash(key));
         }
+        let mut unsent = plan.toll.is_some().then(|| plan.clone());
         let trip = match Trip::resume(cx, &ahead.headers, plan) {
             Ok(trip) => trip,
-            Err(refusal) => return self.answer(cx, refusal.reply(self.dialect)),
+            Err(refusal) => {
+                if let Some(unsent) = &mut unsent {
+                    toll::settle(cx, unsent, End::Unsent);
+                }
+                return self.answer(cx, refusal.reply(self.dialect));
+            }
         };
         self.patch(cx, trip, body, false)
     }
@@ -354,6 +397,7 @@ impl Standalone {
             // What cannot be translated does not leave.
             Some(None) if trip.translates() => {
                 trip.give_back(cx);
+                toll::settle(cx, &mut trip.plan, End::Unsent);
                 let message = "The request could not be written for its provider.";
                 let refusal = Refusal::server(500, "internal_error", message);
                 return self.answer(cx, refusal.reply(self.dialect));
@@ -384,13 +428,24 @@ impl Standalone {
             _ => trip.refusal(cx, signal, error),
         };
         match refusal {
-            Some(refusal) => self.answer(cx, refusal.reply(self.dialect)),
+            Some(refusal) => {
+                toll::settle(cx, &mut trip.plan, End::Failed);
+                self.answer(cx, refusal.reply(self.dialect))
+            }
             None => {
                 trip.pass(cx);
                 trip.translate_error(cx, error);
-                cx.remove_header(ANSWERED_HEADER);
+                self.passed(cx);
                 Flow::Continue
             }
+        }
+    }
+
+    /// The headers of an answer go to the client.
+    fn passed(&self, cx: &mut Cx<'_>) {
+        cx.remove_header(ANSWERED_HEADER);
+        for (name, value) in refusal::fields(&self.statements, cx.now) {
+            cx.set_header(name, value);
         }
     }
 

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::effect::Cx;
 use crate::ledger;
+use crate::limit::Amounts;
 use crate::record::{Record, Rest, Standing};
 use crate::runtime::{Key, Model, Provider};
 use crate::tally::Tally;
@@ -136,7 +137,8 @@ pub fn key_state(
     if let Some(until) = empty {
         return ("resting", Some("rate_limited"), Some(until), headroom);
     }
-    match own.limited_until(&key.limits, 0, now) {
+    let one = Amounts { requests: 1, ..Amounts::default() };
+    match own.limited_until(&key.limits, &one, now) {
         Some(until) => ("limited", Some("own_limit"), Some(until), headroom),
         None => ("ready", None, None, headroom),
     }

@@ -66,9 +66,13 @@ impl UnixTime {
     /// Start of the calendar window (UTC) that holds `self`; `self` where the calendar has ended.
     #[must_use]
     pub fn window_start(self, per: Per) -> Self {
-        match length(per) {
-            Some(length) => Self(self.0 - self.0 % length),
-            None => self.month_start(0).unwrap_or(self),
+        match (per, per.length()) {
+            // The epoch was a Thursday; the week that it fell in began before it.
+            (Per::Week, Some(length)) => {
+                Self(self.0.saturating_sub(self.0.saturating_add(THURSDAY) % length))
+            }
+            (_, Some(length)) => Self(self.0 - self.0 % length),
+            (_, None) => self.month_start(0).unwrap_or(self),
         }
     }
 
@@ -76,9 +80,13 @@ impl UnixTime {
     /// has ended.
     #[must_use]
     pub fn window_end(self, per: Per) -> Self {
-        match length(per) {
-            Some(length) => Self(self.window_start(per).0.saturating_add(length)),
-            None => self.month_start(1).unwrap_or(Self::NEVER),
+        match (per, per.length()) {
+            (Per::Week, Some(length)) => {
+                let gone = self.0.saturating_add(THURSDAY) % length;
+                Self(self.0.saturating_add(length - gone))
+            }
+            (_, Some(length)) => Self(self.window_start(per).0.saturating_add(length)),
+            (_, None) => self.month_start(1).unwrap_or(Self::NEVER),
         }
     }
 
@@ -101,20 +109,12 @@ impl UnixTime {
     }
 }
 
+/// Milliseconds from Monday to Thursday.
+const THURSDAY: u64 = 3 * 86_400_000;
+
 /// Whole milliseconds, saturating.
 pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Length in milliseconds; a month has none of its own.
-fn length(per: Per) -> Option<u64> {
-    Some(match per {
-        Per::Second => 1_000,
-        Per::Minute => 60_000,
-        Per::Hour => 3_600_000,
-        Per::Day => 86_400_000,
-        Per::Month => return None,
-    })
 }
 
 /// A duration as Go writes it (`6m0s`, `1h2m3.5s`, `12ms`), with days besides (`7d`). The whole text has
@@ -283,6 +283,10 @@ mod tests {
             (Per::Minute, "2026-11-22T10:20:30Z", "2026-11-22T10:20:00Z", "2026-11-22T10:21:00Z"),
             (Per::Hour, "2026-11-22T10:20:30Z", "2026-11-22T10:00:00Z", "2026-11-22T11:00:00Z"),
             (Per::Day, "2026-11-30T10:20:30Z", "2026-11-30T00:00:00Z", "2026-12-01T00:00:00Z"),
+            (Per::Week, "2026-11-22T23:59:59Z", "2026-11-16T00:00:00Z", "2026-11-23T00:00:00Z"),
+            (Per::Week, "2026-11-23T00:00:00Z", "2026-11-23T00:00:00Z", "2026-11-30T00:00:00Z"),
+            (Per::Week, "2026-12-31T12:00:00Z", "2026-12-28T00:00:00Z", "2027-01-04T00:00:00Z"),
+            (Per::Week, "1970-01-01T00:00:00Z", "1970-01-01T00:00:00Z", "1970-01-05T00:00:00Z"),
             (Per::Month, "2026-11-30T10:20:30Z", "2026-11-01T00:00:00Z", "2026-12-01T00:00:00Z"),
             (Per::Month, "2026-12-31T23:59:59Z", "2026-12-01T00:00:00Z", "2027-01-01T00:00:00Z"),
             (Per::Month, "2024-02-29T12:00:00Z", "2024-02-01T00:00:00Z", "2024-03-01T00:00:00Z"),
@@ -300,7 +304,7 @@ mod tests {
     fn windows_hold_their_moment_at_the_extremes() {
         // 9999-12-31: the end of its month has no date any more.
         let last_day = UnixTime(253_402_214_400_000);
-        for per in [Per::Second, Per::Minute, Per::Hour, Per::Day, Per::Month] {
+        for per in [Per::Second, Per::Minute, Per::Hour, Per::Day, Per::Week, Per::Month] {
             for now in [UnixTime(0), UnixTime(SECONDS_OF_DAY * 1000 - 1), last_day, UnixTime::NEVER]
             {
                 assert!(now.window_start(per) <= now, "{per:?} {now:?}");

@@ -11,6 +11,8 @@ use crate::gateway::ANSWERED_HEADER;
 use crate::headers::Headers;
 use crate::hint::{self, Reported};
 use crate::keys;
+use crate::limit::Amounts;
+use crate::limit::toll::{SPENT, Spent};
 use crate::members::{self, Ask, Changes, LimitName, Spans};
 use crate::observe::Outcome;
 use crate::plan::{FILTER_STATE, Plan};
@@ -37,6 +39,8 @@ pub struct Trip {
     /// The body is not what the client sent: another model name, `include_usage`, another format.
     pub patches_body: bool,
     hide_usage: bool,
+    /// As the row's.
+    errors_in_success: bool,
     reported: Reported,
     pub status: u16,
     /// As the provider sent them, until it is decided what becomes of the answer.
@@ -146,6 +150,7 @@ impl Trip {
             echo: Echo::default(),
             patches_body,
             hide_usage,
+            errors_in_success: target.provider.kind.errors_in_success,
             reported: Reported::default(),
             status: 0,
             headers: Headers::default(),
@@ -196,7 +201,8 @@ impl Trip {
                 nonce: self.nonce,
                 echo: core::mem::take(&mut self.echo),
             });
-            let shown = Shown { hide_usage: self.hide_usage, translation };
+            let (hide_usage, errors_in_success) = (self.hide_usage, self.errors_in_success);
+            let shown = Shown { hide_usage, translation, errors_in_success };
             let answer = Answer::new(headers, self.plan.endpoint, shown, hold, now);
             Phase::Answer(Box::new(answer))
         } else {
@@ -398,16 +404,22 @@ impl Trip {
 
     /// After [`Self::pass`] of an answer that is no success: its body in the client's format, and nothing else.
     pub fn translate_error(&mut self, cx: &mut Cx<'_>, error: &[u8]) {
-        if !self.translates() {
+        let disguised = self.errors_in_success && (200..300).contains(&self.status);
+        if !self.translates() && !disguised {
             return;
         }
         let dialect = self.plan.endpoint.dialect();
-        let (status, body) = formats::error(dialect, self.status, error);
+        // Disguised, what is passed on is the client's fault; all else has been replaced.
+        let status = if disguised { 400 } else { self.status };
+        let (status, body) = formats::error(dialect, status, error);
         if status != self.status {
             cx.set_header(":status", status.to_string());
         }
         // Without a body there is none to replace.
         if !error.is_empty() {
+            if disguised {
+                cx.set_header("content-length", body.len().to_string());
+            }
             cx.set_header("content-type", "application/json");
             cx.set_body(body);
         }
@@ -474,9 +486,19 @@ impl Trip {
         let Phase::Answer(answer) = &self.phase else { return };
         let Some(usage) = answer.usage() else { return };
         let news = self.meter.report(usage);
-        if news != Usage::default() {
-            self.with_sent(cx.runtime, |sent| settle::used(cx, sent, &news));
+        if news == Usage::default() {
+            return;
         }
+        self.with_sent(cx.runtime, |sent| settle::used(cx, sent, &news));
+        if let Some(used) = self.used().filter(|_| self.plan.toll.is_some()) {
+            cx.effects.push(Effect::SetFilterState(SPENT, Spent::Used(used).encode()));
+        }
+    }
+
+    /// What the answer has reported so far.
+    pub fn used(&self) -> Option<Amounts> {
+        let total = self.meter.total();
+        (total != Usage::default()).then(|| Amounts::of_request(&total, 0))
     }
 
     /// Replaces the reservation by what was used; without any report the reservation stands.

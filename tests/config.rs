@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use keyward::limit::{Limit, Per, Unit};
+use keyward::limit::{Algorithm, Limit, Per, Unit};
 use keyward::provider;
 use keyward::runtime::{Failover, KeyDigest, Mode, Rest, Runtime, Secret, Select, Window, load};
 use keyward::time::UnixTime;
@@ -200,10 +200,9 @@ fn keys_have_their_secrets_and_records() {
     let (second, spare) = (key("openai/main-2"), key("openai/spare"));
     assert_eq!(second.secret, Secret::Value("sk-env-2".to_owned()), "without the line break");
     assert_eq!(spare.secret, Secret::Value("sk-env-3".to_owned()), "without the line break");
-    let limits = [
-        Limit { unit: Unit::Requests, max: 500, per: Per::Minute },
-        Limit { unit: Unit::Tokens, max: 200_000, per: Per::Month },
-    ];
+    let limit = |unit, max, per| Limit { unit, max, per, algorithm: Algorithm::FixedWindow };
+    let limits =
+        [limit(Unit::Requests, 500, Per::Minute), limit(Unit::Tokens, 200_000, Per::Month)];
     assert_eq!(second.limits, limits);
     assert_eq!(second.group_slot, "keyward/1/group/provider:openai/billing-2");
     assert_eq!(spare.group_slot, second.group_slot);
@@ -306,7 +305,7 @@ fn a_bad_value_is_refused_with_its_path() {
         ("models/0", json!("fast"), "models[0]: expected a model, or the word auto".into()),
         ("models/0/targets", json!([]), "models[0].targets: expected at least 1".into()),
         ("models/0/targets/0/modle", json!("x"), "models[0].targets[0].modle: unknown field; known: provider, model".into()),
-        ("consumers", json!([{"name": "acme", "key": "x"}]), "consumers[0].key: unknown field; known: name, team, enabled, keys, identities, roles, allow, deny, provider_keys".into()),
+        ("consumers", json!([{"name": "acme", "key": "x"}]), "consumers[0].key: unknown field; known: name, team, enabled, keys, identities, roles, allow, deny, limits, provider_keys".into()),
         ("response_headers", json!("yes"), "response_headers: expected a boolean, found a string".into()),
         ("mode", json!("both"), r#"mode: "both" is unknown; known: headers, body"#.into()),
         ("models/0/name", json!("g*t"), "models[0].name: `*` may only be the last character".into()),
@@ -340,7 +339,7 @@ fn a_bad_value_is_refused_with_its_path() {
         ("admin", json!({"keys": [{"inline": ""}]}), "admin.keys[0].inline: the secret is empty".into()),
     ];
     let provider: Vec<(&str, Value, String)> = vec![
-        ("key", json!(1), "key: unknown field; known: name, kind, cluster, host, base_path, keys, pools, select, rest, maintenance, include_usage, api_version, endpoints, models".into()),
+        ("key", json!(1), "key: unknown field; known: name, kind, cluster, host, base_path, project, location, keys, pools, select, rest, maintenance, include_usage, api_version, endpoints, models".into()),
         ("name", json!(7), "name: expected a string, found an integer".into()),
         ("kind", json!("opnai"), format!(r#"kind: "opnai" is not a kind of provider; known: {kinds}"#)),
         ("cluster", json!("a b"), "cluster: expected 1 to 255 visible ASCII characters".into()),
@@ -428,18 +427,18 @@ fn a_bad_value_is_refused_with_its_path() {
         (
             "limits",
             json!([{"requests": 1, "tokens": 1, "per": "day"}]),
-            "limits[0]: expected exactly one of requests, tokens".into(),
+            "limits[0]: expected exactly one of requests, tokens, prompt_tokens, completion_tokens, concurrency".into(),
         ),
         (
             "limits",
             json!([{"per": "day"}]),
-            "limits[0]: expected exactly one of requests, tokens".into(),
+            "limits[0]: expected exactly one of requests, tokens, prompt_tokens, completion_tokens, concurrency".into(),
         ),
         ("limits", json!([{"tokens": 1}]), "limits[0].per: missing".into()),
         (
             "limits",
-            json!([{"tokens": 1, "per": "week"}]),
-            r#"limits[0].per: "week" is unknown; known: second, minute, hour, day, month"#.into(),
+            json!([{"tokens": 1, "per": "year"}]),
+            r#"limits[0].per: "year" is unknown; known: second, minute, hour, day, week, month"#.into(),
         ),
         (
             "limits",
@@ -469,7 +468,9 @@ fn a_bad_value_is_refused_with_its_path() {
 
 #[test]
 fn a_kind_without_a_host_needs_one() {
-    let hosted = |name: &&str| !provider::find(name).unwrap().host.is_empty();
+    // Vertex AI's is made of project and location.
+    let hosted =
+        |name: &&str| name.starts_with("vertex") || !provider::find(name).unwrap().host.is_empty();
     let bare: Vec<&str> = provider::names().filter(|name| !hosted(name)).collect();
     assert!(!bare.is_empty(), "the table has self-hosted servers");
     for name in bare {

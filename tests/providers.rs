@@ -198,7 +198,7 @@ fn what_is_written_goes_before_auto() {
         (json!(["all"]), "models[0]: expected a model, or the word auto"),
         (
             json!([{"auto": true}]),
-            "models[0].auto: unknown field; known: name, targets\nmodels[0].name: missing\nmodels[0].targets: missing",
+            "models[0].auto: unknown field; known: name, targets, limits\nmodels[0].name: missing\nmodels[0].targets: missing",
         ),
     ] {
         assert_eq!(loaded(&document(models)).unwrap_err(), message);

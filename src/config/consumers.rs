@@ -7,6 +7,7 @@ use super::rules::{RuleList, Text, not_a_credential, text};
 use super::secrets::{Digest, EnvironmentName, Hidden, PresentedKey};
 use super::values::{HeaderName, List, Name};
 use super::{Key, MAX_KEYS, MAX_PROVIDERS};
+use crate::limit::Limits;
 use crate::runtime::Window;
 use crate::time::UnixTime;
 
@@ -36,6 +37,8 @@ pub struct Consumer {
     pub allow: RuleList,
     #[deserr(default)]
     pub deny: RuleList,
+    #[deserr(default)]
+    pub limits: Limits,
     /// Its own keys at providers.
     #[deserr(default)]
     pub provider_keys: List<ProviderKeys, 0, MAX_PROVIDERS>,
@@ -47,6 +50,9 @@ pub struct Team {
     pub name: Name,
     #[deserr(default = true)]
     pub enabled: bool,
+    /// Of all its consumers together.
+    #[deserr(default)]
+    pub limits: Limits,
     #[deserr(default)]
     pub roles: List<Name, 0, MAX_GIVEN_ROLES>,
     #[deserr(default)]

@@ -7,7 +7,6 @@ use core::time::Duration;
 use deserr::{Deserr, IntoValue, Sequence, Value, ValueKind, ValuePointerRef};
 
 use super::error::{Errors, Invalid, known, quoted, wrong_kind};
-use crate::limit::{Limit, Per, Unit};
 use crate::provider::{self, Kind};
 use crate::providers::azure::ApiVersion;
 use crate::runtime::Window;
@@ -125,6 +124,38 @@ impl BasePath {
     }
 }
 
+/// A project of Google Cloud: its id, which an old domain may precede, or its number.
+#[derive(Debug, Clone, PartialEq, Eq, Deserr)]
+#[deserr(error = Errors, try_from(String) = Project::new -> Invalid)]
+pub struct Project(pub String);
+
+impl Project {
+    fn new(text: String) -> Result<Self, Invalid> {
+        let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.:".contains(&b);
+        let starts = text.starts_with(|c: char| c.is_ascii_alphanumeric());
+        if text.len() <= MAX_HOST && starts && text.bytes().all(allowed) {
+            return Ok(Self(text));
+        }
+        Err("expected the id of a project such as my-project-1, or its number".into())
+    }
+}
+
+/// A location of Google Cloud: a region, `us`, `eu` or `global`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserr)]
+#[deserr(error = Errors, try_from(String) = Location::new -> Invalid)]
+pub struct Location(pub String);
+
+impl Location {
+    fn new(text: String) -> Result<Self, Invalid> {
+        let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        let starts = text.starts_with(|c: char| c.is_ascii_lowercase());
+        if text.len() <= 32 && starts && text.bytes().all(allowed) {
+            return Ok(Self(text));
+        }
+        Err("expected a location such as us-central1, eu or global".into())
+    }
+}
+
 /// A request header that Keyward only reads, in lower case.
 #[derive(Debug, Clone, PartialEq, Eq, Deserr)]
 #[deserr(error = Errors, try_from(&String) = HeaderName::new -> Invalid)]
@@ -231,53 +262,6 @@ impl Deserr<Errors> for Window {
             return Ok(Self { from, until });
         }
         Err(Errors::one(location.push_key("until"), "not later than from"))
-    }
-}
-
-/// `{requests: N, per: …}` or `{tokens: N, per: …}`.
-impl Deserr<Errors> for Limit {
-    fn deserialize_from_value<V: IntoValue>(
-        value: Value<V>,
-        location: ValuePointerRef<'_>,
-    ) -> Result<Self, Errors> {
-        #[derive(Deserr)]
-        #[deserr(error = Errors, deny_unknown_fields)]
-        struct Written {
-            #[deserr(default)]
-            requests: Option<Whole<1, { u64::MAX }>>,
-            #[deserr(default)]
-            tokens: Option<Whole<1, { u64::MAX }>>,
-            per: Per,
-        }
-        let written = Written::deserialize_from_value(value, location)?;
-        let (unit, Whole(max)) = match (written.requests, written.tokens) {
-            (Some(max), None) => (Unit::Requests, max),
-            (None, Some(max)) => (Unit::Tokens, max),
-            _ => return Err(Errors::one(location, "expected exactly one of requests, tokens")),
-        };
-        Ok(Self { unit, max, per: written.per })
-    }
-}
-
-impl Deserr<Errors> for Per {
-    fn deserialize_from_value<V: IntoValue>(
-        value: Value<V>,
-        location: ValuePointerRef<'_>,
-    ) -> Result<Self, Errors> {
-        const WINDOWS: [(&str, Per); 5] = [
-            ("second", Per::Second),
-            ("minute", Per::Minute),
-            ("hour", Per::Hour),
-            ("day", Per::Day),
-            ("month", Per::Month),
-        ];
-        from_text(value, location, |text| {
-            let row = WINDOWS.iter().find(|(name, _)| *name == text);
-            row.map(|(_, per)| *per).ok_or_else(|| {
-                let known = known(WINDOWS.iter().map(|(name, _)| *name));
-                Invalid(format!("{} is unknown; {known}", quoted(&text)))
-            })
-        })
     }
 }
 

@@ -151,6 +151,7 @@ mod tests {
             team: None,
             roles: Vec::new(),
             rules: super::super::Rules::default(),
+            limits: crate::limit::Limits::default(),
             own_keys: Vec::new(),
         }
     }

@@ -160,6 +160,8 @@ pub enum Block<'a> {
 impl Block<'_> {
     /// The word for Anthropic's thinking, OpenRouter's `format` of `reasoning_details`.
     pub const ANTHROPIC: &'static str = "anthropic-claude-v1";
+    /// For Gemini's.
+    pub const GEMINI: &'static str = "google-gemini-v1";
 }
 
 /// Where media is.

@@ -70,6 +70,7 @@ mod model;
 mod request;
 mod schema;
 mod stream;
+pub(super) mod vertex;
 
 pub(super) use self::answer::read;
 pub(super) use self::error::{error, error_event};

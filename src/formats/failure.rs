@@ -26,6 +26,18 @@ const WORDS: &[(&str, FailureKind)] = &[
     ("server_error", FailureKind::Server),
     ("api_error", FailureKind::Server),
     ("invalid_request_error", FailureKind::InvalidRequest),
+    // Google: <https://ai.google.dev/gemini-api/docs/troubleshooting>.
+    ("API_KEY_INVALID", FailureKind::Authentication),
+    ("UNAUTHENTICATED", FailureKind::Authentication),
+    ("PERMISSION_DENIED", FailureKind::Permission),
+    ("NOT_FOUND", FailureKind::NotFound),
+    ("RESOURCE_EXHAUSTED", FailureKind::RateLimit),
+    ("UNAVAILABLE", FailureKind::Overloaded),
+    ("DEADLINE_EXCEEDED", FailureKind::Timeout),
+    ("INTERNAL", FailureKind::Server),
+    ("INVALID_ARGUMENT", FailureKind::InvalidRequest),
+    ("FAILED_PRECONDITION", FailureKind::InvalidRequest),
+    ("OUT_OF_RANGE", FailureKind::InvalidRequest),
 ];
 
 /// `error` is a body, the data of an event or the `error` object of either; a text of Keyward's own stands for

@@ -34,7 +34,10 @@
 //! complete with its signatures as `reasoning_details`
 //! (<https://openrouter.ai/docs/use-cases/reasoning-tokens>): `{"type":"reasoning.text","text","signature",
 //! "format","index"}` and `{"type":"reasoning.encrypted","data","format","index"}`. A client that sends the
-//! assistant message back as it came keeps the provider's thinking valid across tool calls. In chat completions
+//! assistant message back as it came keeps the provider's thinking valid across tool calls. Gemini's signature of a
+//! call is also at the call, where its own compatibility layer has it
+//! (<https://ai.google.dev/gemini-api/docs/thought-signatures>): `extra_content.google.thought_signature`. In chat
+//! completions
 //! all thinking stands before the text and that before the tool calls: a client cannot send any other order.
 
 mod answer;

@@ -2,7 +2,7 @@
 
 use core::fmt::Debug;
 
-use super::{Format, anthropic, openai};
+use super::{Format, anthropic, gemini, openai};
 use crate::conversation::Event;
 use crate::endpoint::Dialect;
 use crate::formats::Setup;
@@ -41,7 +41,10 @@ pub(super) trait StreamWriter: Debug {
 
 pub(super) fn reader(format: Format) -> Box<dyn StreamReader> {
     match format {
-        Format::OpenAi | Format::Anthropic => Box::new(anthropic::StreamReader::default()),
+        Format::OpenAi | Format::Anthropic | Format::VertexAnthropic => {
+            Box::new(anthropic::StreamReader::default())
+        }
+        Format::Gemini | Format::Vertex => Box::new(gemini::StreamReader::default()),
     }
 }
 
@@ -63,7 +66,11 @@ pub(super) enum Framing {
 impl Framing {
     pub(super) fn of(format: Format) -> Self {
         match format {
-            Format::OpenAi | Format::Anthropic => Self::Events(Framer::new()),
+            Format::OpenAi
+            | Format::Anthropic
+            | Format::Gemini
+            | Format::Vertex
+            | Format::VertexAnthropic => Self::Events(Framer::new()),
         }
     }
 
@@ -90,6 +97,8 @@ impl Framing {
 
 impl<'a> From<&'a sse::Event<'_>> for Frame<'a> {
     fn from(event: &'a sse::Event<'_>) -> Self {
-        Self { name: event.name, data: &event.data }
+        // Google can end a stream with an error that is JSON alone: a line without a field's name.
+        let is_bare = event.data.is_empty() && event.raw.trim_ascii_start().starts_with(b"{");
+        Self { name: event.name, data: if is_bare { event.raw } else { &event.data } }
     }
 }

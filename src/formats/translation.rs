@@ -1,7 +1,9 @@
 //! One answer on its way from the provider's format to the client's.
 
 use super::stream::{Frame, Framing, StreamReader, StreamWriter};
-use super::{Echo, Format, anthropic, failure, openai, stream, truncated, write_error};
+use super::{
+    Echo, Format, anthropic, embeddings, failure, gemini, openai, stream, truncated, write_error,
+};
 use crate::conversation::{Answer, Event, Failure, FailureKind, Opened};
 use crate::endpoint::{Dialect, Endpoint};
 use crate::members;
@@ -136,12 +138,15 @@ impl Translation {
     }
 
     fn document(&mut self, body: &[u8], out: &mut Vec<u8>) {
-        let answer = if body.len() > MAX_ANSWER { None } else { read(self.setup.format, body) };
-        if let Some(answer) = answer {
-            self.seen.usage = answer.usage;
+        let (written, usage) = match body.len() {
+            ..=MAX_ANSWER => answer(&self.setup, body).unzip(),
+            _ => (None, None),
+        };
+        if let Some(written) = written {
+            self.seen.usage = usage.flatten();
             self.seen.opening = Some(Class::Content);
             self.seen.complete = true;
-            *out = write(&self.setup, &answer);
+            *out = written;
             return;
         }
         // An error in the clothes of an answer, or nothing that makes sense.
@@ -155,10 +160,24 @@ impl Translation {
     }
 }
 
-/// A whole answer; `None`: it is none.
+/// A whole answer in the client's words, and its usage; `None`: it is none.
+fn answer(setup: &Setup, body: &[u8]) -> Option<(Vec<u8>, Option<Usage>)> {
+    if setup.endpoint == Endpoint::Embeddings {
+        let answer = match setup.format {
+            Format::Gemini | Format::Vertex => gemini::embeddings::read(body)?,
+            Format::OpenAi | Format::Anthropic | Format::VertexAnthropic => return None,
+        };
+        let Echo { model, base64, .. } = &setup.echo;
+        return Some((embeddings::write(&answer, model, *base64)?, answer.usage));
+    }
+    let answer = read(setup.format, body)?;
+    Some((write(setup, &answer), answer.usage))
+}
+
 fn read(format: Format, body: &[u8]) -> Option<Answer<'_>> {
     match format {
-        Format::OpenAi | Format::Anthropic => anthropic::read(body),
+        Format::OpenAi | Format::Anthropic | Format::VertexAnthropic => anthropic::read(body),
+        Format::Gemini | Format::Vertex => gemini::read(body),
     }
 }
 

@@ -13,6 +13,7 @@ use crate::consumer::identify::Caller;
 use crate::effect::{Cx, Effect, Flow};
 use crate::gateway::Gateway;
 use crate::headers::Headers;
+use crate::limit::toll::SPENT;
 use crate::plan::FILTER_STATE;
 use crate::runtime::Runtime;
 use crate::standalone::{self, Standalone};
@@ -97,6 +98,8 @@ impl Http {
             }
             Effect::Count(counter, by) => plugin.metrics.count(&counter, by),
             Effect::Log(level, text) => abi::log(level, &format!("keyward: {text}")),
+            Effect::Hold(slot) => plugin.hold(slot),
+            Effect::Release(slot) => plugin.release(&slot),
             Effect::Wait(until) => {
                 self.waiting.set(true);
                 plugin.wait(self.context_id, until, Rc::clone(&self.waiting));
@@ -109,7 +112,7 @@ impl Context for Http {
     fn on_done(&mut self) -> bool {
         self.waiting.set(false);
         let open = match &self.exchange {
-            Exchange::Gateway(_) => false,
+            Exchange::Gateway(gateway) => gateway.is_open(),
             Exchange::Attempt(attempt) => attempt.is_open(),
             Exchange::Standalone(standalone) => standalone.is_open(),
         };
@@ -119,13 +122,19 @@ impl Context for Http {
             .is_some_and(|flags| flags & CLIENT_GONE != 0);
         let mut cx = plugin.cx();
         match &mut self.exchange {
-            Exchange::Gateway(_) => {}
+            Exchange::Gateway(gateway) => {
+                let spent = abi::property(&["filter_state", &format!("wasm.{SPENT}")]);
+                gateway.on_done(&mut cx, spent.as_deref());
+            }
             Exchange::Attempt(attempt) => attempt.on_done(&mut cx, gone),
             Exchange::Standalone(standalone) => standalone.on_done(&mut cx, gone),
         }
-        // The messages are gone: only counts and logs are left to carry out.
+        // The messages are gone: what concerns them cannot be carried out.
         for effect in cx.effects {
-            if matches!(effect, Effect::Count(..) | Effect::Log(..)) {
+            if matches!(
+                effect,
+                Effect::Count(..) | Effect::Log(..) | Effect::Hold(_) | Effect::Release(_)
+            ) {
                 self.apply(&plugin, Message::Response, 0, effect);
             }
         }

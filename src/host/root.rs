@@ -10,6 +10,7 @@ use super::abi::{self, HostSharedData};
 use super::http::{Http, Stage};
 use super::telemetry::Metrics;
 use crate::effect::Cx;
+use crate::limit::account::Leases;
 use crate::plan::ProcessKey;
 use crate::random::Random;
 use crate::runtime::Runtime;
@@ -40,7 +41,18 @@ const WAIT_PERIOD_MS: u32 = 50;
 impl Plugin {
     pub(super) fn cx(&self) -> Cx<'_> {
         let seed = self.seeds.borrow_mut().next_u64();
-        Cx::new(&self.runtime, &HostSharedData, self.process_key.as_ref(), abi::now(), seed)
+        let key = self.process_key.as_ref();
+        let mut cx = Cx::new(&self.runtime, &HostSharedData, key, abi::now(), seed);
+        cx.holder = HOLDER.get();
+        cx
+    }
+
+    pub(super) fn hold(&self, slot: String) {
+        LEASES.with_borrow_mut(|leases| leases.hold(slot));
+    }
+
+    pub(super) fn release(&self, slot: &str) {
+        LEASES.with_borrow_mut(|leases| leases.release(slot));
     }
 
     /// Resumes the request of `context` at that time. The flag is cleared then.
@@ -69,6 +81,14 @@ impl Plugin {
             abi::set_tick_period(GAUGE_PERIOD_MS);
         }
     }
+}
+
+// Of the VM, not of a plugin: a reload of the configuration makes another plugin in the same VM, while requests of
+// the former are still under way.
+thread_local! {
+    /// Names the VM in shared data.
+    static HOLDER: Cell<u64> = const { Cell::new(0) };
+    static LEASES: RefCell<Leases> = RefCell::default();
 }
 
 pub(super) struct Root {
@@ -114,13 +134,18 @@ impl Root {
             abi::log(log::Level::Error, message);
         }
         let mut seed = [0; 8];
-        // Without randomness there is no jitter, and nothing else is lost.
+        // Without randomness there is no jitter, and the VMs share what they hold: a lease then lasts too long or not
+        // long enough, where several workers serve the same consumer.
         let _ = getrandom::fill(&mut seed);
+        let mut seeds = Random::new(u64::from_le_bytes(seed));
+        if HOLDER.get() == 0 {
+            HOLDER.set(seeds.next_u64());
+        }
         self.plugin = Some(Rc::new(Plugin {
             runtime,
             process_key,
             metrics: Metrics::default(),
-            seeds: RefCell::new(Random::new(u64::from_le_bytes(seed))),
+            seeds: RefCell::new(seeds),
             waiting: RefCell::default(),
         }));
         abi::set_tick_period(GAUGE_PERIOD_MS);
@@ -144,6 +169,7 @@ impl RootContext for Root {
     fn on_tick(&mut self) {
         let Some(plugin) = &self.plugin else { return };
         plugin.resume_due(self.context_id);
+        LEASES.with_borrow_mut(|leases| leases.renew(&HostSharedData, HOLDER.get(), abi::now()));
         if self.stage != Stage::Attempt {
             plugin.metrics.gauge_keys(&plugin.cx());
         }

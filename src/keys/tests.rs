@@ -20,7 +20,8 @@ fn runtime(group: &str) -> Runtime {
     crate::runtime::load(document.to_string().as_bytes(), &|_| None).unwrap()
 }
 
-const WANT: Want<'_> = Want { model: "m", tokens: 10, session: None, tried: &[], own: None };
+const NEED: Amounts = Amounts { requests: 1, prompt: 10, completion: 0, cost: 0 };
+const WANT: Want<'_> = Want { model: "m", need: NEED, session: None, tried: &[], own: None };
 
 fn rest(memory: &Memory, slot: &str, model: Option<&str>, until: UnixTime) {
     ledger::update(memory, slot, |record: &mut Record| {

@@ -43,6 +43,7 @@ static AZURE: Kind = Kind {
     answer_limit: AnswerLimit::MaxCompletionTokensForReasoning,
     stream_options: true,
     model_scoped_limits: true,
+    errors_in_success: false,
     codes: &[],
     statuses: &[],
 };

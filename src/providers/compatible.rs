@@ -59,6 +59,7 @@ const BASE: Kind = Kind {
     answer_limit: AnswerLimit::Either,
     stream_options: true,
     model_scoped_limits: false,
+    errors_in_success: false,
     codes: &[],
     statuses: &[],
 };
@@ -301,6 +302,7 @@ static MINIMAX: Kind = Kind {
     host: "api.minimax.io",
     endpoints: Endpoints::of(&[ChatCompletions]),
     stream_options: false,
+    errors_in_success: true,
     codes: &[
         ("1000", ServerError),
         ("1001", ServerError),

@@ -19,8 +19,9 @@ use crate::config::source::Document;
 use crate::config::{self, Config, Entry, MAX_KEYS};
 use crate::endpoint::{Endpoints, Operation};
 use crate::formats::Format;
-use crate::provider;
+use crate::provider::{self, Kind};
 use crate::providers::azure::ApiVersion;
+use crate::providers::vertex;
 
 const ROOT: ValuePointerRef<'static> = ValuePointerRef::Origin;
 /// Bytes of a secret: it travels in one header.
@@ -214,26 +215,20 @@ impl<'e> Compiler<'e> {
             self.errors.push(location.push_key("name"), message);
             return None;
         };
-        let host = written.host.as_ref().map_or(kind.host, |host| host.0.as_str());
-        if host.is_empty() {
-            let message = format!("missing; the kind {} has none of its own", kind.name);
-            self.errors.push(location.push_key("host"), message);
-        }
         let version = written.api_version.as_ref();
         if version.is_some() && !ApiVersion::is_for(kind) {
             let message = format!("the kind {} has no versions; azure has", kind.name);
             self.errors.push(location.push_key("api_version"), message);
         }
-        let base_path = version.map_or(kind.base_path, ApiVersion::base_path);
-        let base_path = written.base_path.as_ref().map_or(base_path, |path| path.0.as_str());
         let stream_options =
             kind.stream_options && version.is_none_or(ApiVersion::takes_stream_options);
+        let (host, base_path) = self.address(written, kind, location);
         Some(Provider {
             name: name.to_owned(),
             kind,
             cluster: written.cluster.as_ref().map_or(name, |cluster| cluster.0.as_str()).to_owned(),
-            host: host.to_owned(),
-            base_path: base_path.to_owned(),
+            host,
+            base_path,
             api_version: version.cloned(),
             endpoints: self.endpoints(written, kind, location),
             levels,
@@ -246,10 +241,57 @@ impl<'e> Compiler<'e> {
         })
     }
 
+    /// Host and base path: as written, or those of project and location, or the row's.
+    fn address(
+        &mut self,
+        written: &config::Provider,
+        kind: &Kind,
+        location: ValuePointerRef<'_>,
+    ) -> (String, String) {
+        let in_project = kind.format.is_in_project();
+        let project = written.project.as_ref().map(|project| project.0.as_str());
+        let place = written.location.as_ref().map(|place| place.0.as_str());
+        let (host, base_path) = (written.host.as_ref(), written.base_path.as_ref());
+        let told = [
+            ("project", project, base_path.is_none()),
+            ("location", place, host.is_none() || base_path.is_none()),
+        ];
+        for (member, value, needed) in told {
+            if in_project && needed && value.is_none() {
+                let message = format!(
+                    "missing; host and base path of the kind {} are made of project and location",
+                    kind.name
+                );
+                self.errors.push(location.push_key(member), message);
+            } else if !in_project && value.is_some() {
+                let message = format!("the kind {} has none: it is of Vertex AI", kind.name);
+                self.errors.push(location.push_key(member), message);
+            }
+        }
+        let host = match (host, place) {
+            (Some(host), _) => host.0.clone(),
+            (None, Some(place)) if in_project => vertex::host(place),
+            (None, _) => kind.host.to_owned(),
+        };
+        if host.is_empty() && !in_project {
+            let message = format!("missing; the kind {} has none of its own", kind.name);
+            self.errors.push(location.push_key("host"), message);
+        }
+        let base_path = match (base_path, project.zip(place)) {
+            (Some(path), _) => path.0.clone(),
+            (None, Some((project, place))) => vertex::base_path(project, place),
+            (None, None) => {
+                let version = written.api_version.as_ref();
+                version.map_or(kind.base_path, ApiVersion::base_path).to_owned()
+            }
+        };
+        (host, base_path)
+    }
+
     fn endpoints(
         &mut self,
         written: &config::Provider,
-        kind: &provider::Kind,
+        kind: &Kind,
         location: ValuePointerRef<'_>,
     ) -> Endpoints {
         let Some(operations) = &written.endpoints else {
@@ -386,6 +428,7 @@ impl<'e> Compiler<'e> {
             compiled.list.push(Model {
                 name: name.to_owned(),
                 targets: self.targets(&model.targets.0, &names, location),
+                limits: model.limits.clone(),
                 usage_slot: format!("{SLOTS}/usage/model/{name}"),
             });
         }
@@ -492,7 +535,7 @@ impl Owner<'_> {
             secret,
             weight: written.weight.to_u32(),
             tier: written.tier.to_u32(),
-            limits: written.limits.0.clone(),
+            limits: written.limits.list.clone(),
             valid: written.valid(),
             slot,
             group_slot,

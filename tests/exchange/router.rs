@@ -9,6 +9,7 @@ use keyward::consumer::identify::Caller;
 use keyward::effect::{Effect, Flow};
 use keyward::gateway::{CLUSTER_HEADER, Gateway, RETRY_HEADER};
 use keyward::headers::Headers;
+use keyward::limit::toll::SPENT;
 use keyward::plan::{FILTER_STATE, STATE_HEADER};
 use keyward::reply::Reply;
 use keyward::runtime::Runtime;
@@ -84,13 +85,6 @@ struct Round {
 
 impl<'w> Flight<'w> {
     pub(crate) fn start(world: &'w World, request: &Request) -> Self {
-        let got = Got {
-            status: 0,
-            headers: Default::default(),
-            body: String::new(),
-            cut: false,
-            calls: Vec::new(),
-        };
         let mut flight = Self {
             world,
             request: Fields::new(request.headers.clone()),
@@ -104,7 +98,7 @@ impl<'w> Flight<'w> {
             answer: Fields::default(),
             buffered: Vec::new(),
             open: false,
-            got,
+            got: Got::default(),
         };
         flight.run_round();
         flight
@@ -115,18 +109,26 @@ impl<'w> Flight<'w> {
         self.attempt.as_ref().and(self.got.calls.last())
     }
 
-    pub(crate) fn got(self) -> Got {
+    pub(crate) fn got(mut self) -> Got {
         assert!(self.attempt.is_none(), "a provider has still to answer");
+        self.finish_round();
         self.got.check();
-        self.got
+        std::mem::take(&mut self.got)
     }
 
     /// The client goes away.
     pub(crate) fn leave(mut self) -> Got {
+        // The filters of the listener end before those of the cluster.
+        self.finish_round();
         if let Some((mut attempt, runtime)) = self.attempt.take() {
             self.world.run(&runtime, |cx| attempt.on_done(cx, true));
         }
-        self.got
+        std::mem::take(&mut self.got)
+    }
+
+    fn finish_round(&mut self) {
+        let spent = self.filter_state.get(SPENT).cloned();
+        self.world.run(&self.gateway_runtime, |cx| self.gateway.on_done(cx, spent.as_deref()));
     }
 
     fn run_round(&mut self) {
@@ -343,6 +345,7 @@ impl<'w> Flight<'w> {
         self.world.seen_state.replace(Some(state.clone()));
         self.request.set(STATE_HEADER, state.as_bytes());
         self.request.set("x-envoy-original-url", b"http://gateway.test/");
+        self.finish_round();
         self.run_round();
         true
     }
@@ -420,7 +423,9 @@ pub(crate) fn apply(
             Effect::Reply(reply) => done.reply = Some(reply),
             Effect::Wait(until) => world.wait_until(until),
             Effect::ResumeResponse => {}
-            Effect::Count(..) | Effect::Log(..) => panic!("the world keeps these"),
+            Effect::Count(..) | Effect::Log(..) | Effect::Hold(_) | Effect::Release(_) => {
+                panic!("the world keeps these")
+            }
         }
     }
     done

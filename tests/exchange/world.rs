@@ -12,6 +12,7 @@ use std::time::Duration;
 use keyward::effect::{Cx, Effect};
 use keyward::ledger::memory::Memory;
 use keyward::ledger::{SetError, SharedData};
+use keyward::limit::account::Leases;
 use keyward::plan::ProcessKey;
 use keyward::random::Random;
 use keyward::runtime::{self, Runtime};
@@ -46,6 +47,8 @@ pub(crate) struct World {
     pub(crate) meanwhile: RefCell<Vec<Request>>,
     pub(crate) answered_meanwhile: RefCell<Vec<Got>>,
     depth: Cell<u32>,
+    /// What the requests under way hold.
+    pub(crate) leases: RefCell<Leases>,
     /// The last state that travelled with an internal redirect.
     pub(crate) seen_state: RefCell<Option<String>>,
 }
@@ -72,6 +75,7 @@ impl World {
             meanwhile: RefCell::default(),
             answered_meanwhile: RefCell::default(),
             depth: Cell::new(0),
+            leases: RefCell::default(),
             seen_state: RefCell::default(),
         }
     }
@@ -180,6 +184,8 @@ impl World {
                     let name = counter.split(';').next().unwrap_or_default().to_owned();
                     *self.counts.borrow_mut().entry(name).or_default() += by;
                 }
+                Effect::Hold(slot) => self.leases.borrow_mut().hold(slot),
+                Effect::Release(slot) => self.leases.borrow_mut().release(&slot),
                 effect => rest.push(effect),
             }
         }
@@ -470,7 +476,7 @@ impl Call {
 }
 
 /// What the client gets, and how it came to that.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Got {
     /// 0: nothing.
     pub(crate) status: u16,

@@ -64,6 +64,25 @@ struct ToolCall<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
     function: Function<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    extra_content: Option<ExtraContent<'a>>,
+}
+
+/// Where Google's own compatibility layer has the signature of a call.
+#[derive(Serialize)]
+pub(super) struct ExtraContent<'a> {
+    google: Google<'a>,
+}
+
+#[derive(Serialize)]
+struct Google<'a> {
+    thought_signature: &'a str,
+}
+
+impl<'a> ExtraContent<'a> {
+    pub(super) fn signed(thought_signature: &'a str) -> Self {
+        Self { google: Google { thought_signature } }
+    }
 }
 
 #[derive(Serialize)]
@@ -113,6 +132,7 @@ impl From<Usage> for WireUsage {
 pub(in crate::formats) fn write(answer: &Answer<'_>, created: u64) -> Vec<u8> {
     let (mut content, mut refusal, mut thought) = (None::<String>, None, None::<String>);
     let (mut details, mut calls) = (Vec::new(), Vec::new());
+    let mut signature = None;
     for part in &answer.parts {
         let index = u32::try_from(details.len()).unwrap_or(u32::MAX);
         let detail = Detail {
@@ -135,16 +155,21 @@ pub(in crate::formats) fn write(answer: &Answer<'_>, created: u64) -> Vec<u8> {
                     ..detail
                 });
             }
-            Block::Redacted { data, origin } => details.push(Detail {
-                kind: "reasoning.encrypted",
-                data: Some(data),
-                format: origin.as_deref(),
-                ..detail
-            }),
+            Block::Redacted { data, origin } => {
+                let is_of_call = origin.as_deref() == Some(Block::GEMINI);
+                signature = is_of_call.then_some(data.as_ref());
+                details.push(Detail {
+                    kind: "reasoning.encrypted",
+                    data: Some(data),
+                    format: origin.as_deref(),
+                    ..detail
+                });
+            }
             Block::ToolUse { id, name, arguments } => calls.push(ToolCall {
                 id,
                 kind: "function",
                 function: Function { name, arguments: some_arguments(arguments) },
+                extra_content: signature.take().map(ExtraContent::signed),
             }),
             // No model answers with these.
             Block::Image(_)

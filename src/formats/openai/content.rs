@@ -65,7 +65,7 @@ pub(super) fn message<'a>(path: &str, value: &'a str) -> Result<Message<'a>, Uns
     if let Some(calls) = read.tool_calls {
         let path = format!("{path}.tool_calls");
         for (index, call) in items(&path, calls)?.into_iter().enumerate() {
-            parts.push(tool_call(&format!("{path}[{index}]"), call)?.into());
+            tool_call(&format!("{path}[{index}]"), call, &mut parts)?;
         }
     }
     mark_last(&mut parts, cache);
@@ -181,8 +181,9 @@ fn file<'a>(path: &str, value: &'a str) -> Result<Block<'a>, Unsupported> {
     Ok(Block::Document { source, name: file_name })
 }
 
-fn tool_call<'a>(path: &str, value: &'a str) -> Result<Block<'a>, Unsupported> {
+fn tool_call<'a>(path: &str, value: &'a str, parts: &mut Vec<Part<'a>>) -> Result<(), Unsupported> {
     let (mut id, mut tool, mut arguments) = (None, None, Cow::Borrowed(""));
+    let mut signature = None;
     members(path, value, |name, value| match (name, value) {
         ("id", _) => {
             id = Some(string(&format!("{path}.id"), value)?);
@@ -198,11 +199,35 @@ fn tool_call<'a>(path: &str, value: &'a str) -> Result<Block<'a>, Unsupported> {
             }
             Ok(())
         }),
+        ("extra_content", _) => {
+            signature = thought_signature(&format!("{path}.extra_content"), value)?;
+            Ok(())
+        }
         _ => Err(not_supported(format!("{path}.{name}"))),
     })?;
     let id = id.ok_or_else(|| must_be(&format!("{path}.id"), "given"))?;
     let name = tool.ok_or_else(|| must_be(&format!("{path}.function.name"), "given"))?;
-    Ok(Block::ToolUse { id, name, arguments })
+    if let Some(data) = signature {
+        parts.push(Block::Redacted { data, origin: Some(Block::GEMINI.into()) }.into());
+    }
+    parts.push(Block::ToolUse { id, name, arguments }.into());
+    Ok(())
+}
+
+/// `{"google":{"thought_signature":"…"}}`; what else there is was never a client's to change.
+fn thought_signature<'a>(path: &str, value: &'a str) -> Result<Option<Cow<'a, str>>, Unsupported> {
+    let mut signature = None;
+    members(path, value, |name, value| match name {
+        "google" => members(path, value, |name, value| {
+            if name == "thought_signature" {
+                let path = format!("{path}.google.thought_signature");
+                signature = Some(string(&path, value)?);
+            }
+            Ok(())
+        }),
+        _ => Ok(()),
+    })?;
+    Ok(signature)
 }
 
 /// `reasoning_details` where there are any, since only they can be proven; else the text alone.

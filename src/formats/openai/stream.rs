@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::answer::{Detail, WireUsage, error_event, finish, some_arguments};
-use crate::conversation::{Delta, Event, Finish, FinishReason, Opened};
+use super::answer::{Detail, ExtraContent, WireUsage, error_event, finish, some_arguments};
+use crate::conversation::{Block, Delta, Event, Finish, FinishReason, Opened};
 use crate::formats::stream;
 use crate::sse::write_event;
 use crate::usage::Usage;
@@ -23,6 +23,8 @@ pub(in crate::formats) struct StreamWriter {
     /// `tool_calls` and `reasoning_details` so far.
     calls: u32,
     details: u32,
+    /// Gemini's, of the call that is next.
+    signature: Option<String>,
     usage: Option<Usage>,
     finished: bool,
 }
@@ -86,6 +88,8 @@ struct CallPiece<'a> {
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     kind: Option<&'static str>,
     function: FunctionPiece<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    extra_content: Option<ExtraContent<'a>>,
 }
 
 #[derive(Serialize)]
@@ -105,6 +109,7 @@ impl StreamWriter {
             open: Vec::new(),
             calls: 0,
             details: 0,
+            signature: None,
             usage: None,
             finished: false,
         }
@@ -149,6 +154,7 @@ impl StreamWriter {
                 Slot::Thinking(detail)
             }
             Opened::Redacted { data, origin } => {
+                self.signature = (*origin == Block::GEMINI).then(|| data.to_string());
                 let detail = self.next_detail();
                 let whole = Detail {
                     data: Some(data),
@@ -161,11 +167,13 @@ impl StreamWriter {
             Opened::ToolUse { id, name } => {
                 let call = self.calls;
                 self.calls = self.calls.saturating_add(1);
+                let signature = self.signature.take();
                 let piece = CallPiece {
                     index: call,
                     id: Some(id),
                     kind: Some("function"),
                     function: FunctionPiece { name: Some(name), arguments: "" },
+                    extra_content: signature.as_deref().map(ExtraContent::signed),
                 };
                 self.call(piece, out);
                 Slot::Call(call, false)
@@ -249,7 +257,8 @@ impl StreamWriter {
 
     fn arguments(&self, call: u32, arguments: &str, out: &mut Vec<u8>) {
         let function = FunctionPiece { name: None, arguments };
-        self.call(CallPiece { index: call, id: None, kind: None, function }, out);
+        let piece = CallPiece { index: call, id: None, kind: None, function, extra_content: None };
+        self.call(piece, out);
     }
 
     fn call(&self, piece: CallPiece<'_>, out: &mut Vec<u8>) {

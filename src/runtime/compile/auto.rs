@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::{Compiler, SLOTS, Target};
 use crate::catalog;
 use crate::config::{self, Entry, MAX_MODELS};
+use crate::limit::Limits;
 use crate::runtime::{Model, Models, Provider};
 
 impl Compiler<'_> {
@@ -65,7 +66,7 @@ impl Compiler<'_> {
                 }
             }
             let usage_slot = format!("{SLOTS}/usage/model/{name}");
-            models.list.push(Model { name, targets, usage_slot });
+            models.list.push(Model { name, targets, limits: Limits::default(), usage_slot });
         }
         models.prefixes.sort_by_key(|(prefix, _)| core::cmp::Reverse(prefix.len()));
         if models.list.len() > MAX_MODELS {

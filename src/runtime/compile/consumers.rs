@@ -98,6 +98,7 @@ impl Compiler<'_> {
             compiled.push(Team {
                 name: team.name.0.clone(),
                 enabled: team.enabled,
+                limits: team.limits.clone(),
                 roles: self.given_roles(&team.roles.0, references, at),
                 rules: self.rules(&team.allow, &team.deny, references, at),
             });
@@ -121,6 +122,7 @@ impl Compiler<'_> {
             team,
             roles: self.given_roles(&consumer.roles.0, references, at),
             rules: self.rules(&consumer.allow, &consumer.deny, references, at),
+            limits: consumer.limits.clone(),
             own_keys: self.own_keys(consumer, references, at),
         }
     }

@@ -94,7 +94,9 @@ class Seen:
     @property
     def key(self) -> str | None:
         bearer = self.header("authorization")
-        return bearer.removeprefix("Bearer ") if bearer else self.header("api-key") or self.header("x-api-key")
+        if bearer:
+            return bearer.removeprefix("Bearer ")
+        return next((value for key, value in self.headers if key in ("api-key", "x-api-key", "x-goog-api-key")), None)
 
     @property
     def json(self):

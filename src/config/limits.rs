@@ -1,0 +1,171 @@
+//! `limits` as the operator writes them: of keys, consumers, teams and models.
+
+use deserr::{Deserr, IntoValue, Value, ValuePointerRef};
+
+use super::error::{Errors, Invalid, known, quoted};
+use super::values::{List, Whole, from_text};
+use crate::limit::{Algorithm, Limit, Limits, Per, Unit};
+
+/// Limits of one subject.
+pub const MAX_LIMITS: usize = 8;
+/// Requests at the same time.
+const MAX_CONCURRENCY: u64 = 1_000_000;
+
+/// One element of a list of limits.
+#[derive(Debug)]
+enum Entry {
+    Limit(Limit),
+    Concurrency(u32),
+}
+
+/// `[{requests: N, per: …}, {tokens: N, per: …}, {concurrency: N}]`.
+impl Deserr<Errors> for Limits {
+    fn deserialize_from_value<V: IntoValue>(
+        value: Value<V>,
+        location: ValuePointerRef<'_>,
+    ) -> Result<Self, Errors> {
+        let entries = List::<Entry, 0, MAX_LIMITS>::deserialize_from_value(value, location)?;
+        let mut limits = Self::default();
+        let mut errors = Errors::default();
+        let mut seen: Vec<&Entry> = Vec::new();
+        for (index, entry) in entries.0.iter().enumerate() {
+            if let Some(first) = seen.iter().position(|earlier| earlier.counts_like(entry)) {
+                let message = format!("counts the same as [{first}]");
+                errors.push(location.push_index(index), message);
+            }
+            seen.push(entry);
+            match entry {
+                Entry::Limit(limit) => limits.list.push(*limit),
+                Entry::Concurrency(most) => limits.concurrency = Some(*most),
+            }
+        }
+        if errors.0.is_empty() { Ok(limits) } else { Err(errors) }
+    }
+}
+
+impl Entry {
+    fn counts_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Concurrency(_), Self::Concurrency(_)) => true,
+            (Self::Limit(one), Self::Limit(other)) => {
+                (one.unit, one.per, one.algorithm) == (other.unit, other.per, other.algorithm)
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Deserr<Errors> for Entry {
+    fn deserialize_from_value<V: IntoValue>(
+        value: Value<V>,
+        location: ValuePointerRef<'_>,
+    ) -> Result<Self, Errors> {
+        type Count = Whole<1, { u64::MAX }>;
+        #[derive(Deserr)]
+        #[deserr(error = Errors, deny_unknown_fields)]
+        struct Written {
+            #[deserr(default)]
+            requests: Option<Count>,
+            #[deserr(default)]
+            tokens: Option<Count>,
+            #[deserr(default)]
+            prompt_tokens: Option<Count>,
+            #[deserr(default)]
+            completion_tokens: Option<Count>,
+            #[deserr(default)]
+            concurrency: Option<Whole<1, MAX_CONCURRENCY>>,
+            #[deserr(default)]
+            per: Option<Per>,
+            #[deserr(default)]
+            algorithm: Option<Algorithm>,
+        }
+        const UNITS: &str = "requests, tokens, prompt_tokens, completion_tokens, concurrency";
+        let written = Written::deserialize_from_value(value, location)?;
+        let counts = [
+            (Unit::Requests, written.requests),
+            (Unit::Tokens, written.tokens),
+            (Unit::PromptTokens, written.prompt_tokens),
+            (Unit::CompletionTokens, written.completion_tokens),
+        ];
+        let mut named = counts.into_iter().filter_map(|(unit, max)| Some((unit, max?.0)));
+        let (unit, max) = match (named.next(), written.concurrency) {
+            (None, Some(most)) => {
+                for (member, given) in
+                    [("per", written.per.is_some()), ("algorithm", written.algorithm.is_some())]
+                {
+                    if given {
+                        let message = "not for concurrency, which has no window";
+                        return Err(Errors::one(location.push_key(member), message));
+                    }
+                }
+                return Ok(Self::Concurrency(most.to_u32()));
+            }
+            (Some(first), None) if named.next().is_none() => first,
+            _ => return Err(Errors::one(location, format!("expected exactly one of {UNITS}"))),
+        };
+        let Some(per) = written.per else {
+            return Err(Errors::one(location.push_key("per"), "missing"));
+        };
+        let algorithm = written.algorithm.unwrap_or_default();
+        let limit = Limit { unit, max, per, algorithm };
+        check_algorithm(&limit)
+            .map_err(|Invalid(message)| Errors::one(location.push_key("algorithm"), message))?;
+        Ok(Self::Limit(limit))
+    }
+}
+
+fn check_algorithm(limit: &Limit) -> Result<(), Invalid> {
+    if limit.algorithm == Algorithm::FixedWindow {
+        return Ok(());
+    }
+    let Some(length) = limit.per.length().filter(|_| limit.per <= Per::Hour) else {
+        return Err("a day and longer are calendar windows: fixed_window".into());
+    };
+    let most = u64::MAX / length / 2;
+    if limit.algorithm == Algorithm::TokenBucket && limit.max > most {
+        return Err(Invalid(format!(
+            "a token_bucket holds at most {most} per {}",
+            limit.per.as_str()
+        )));
+    }
+    Ok(())
+}
+
+impl Deserr<Errors> for Per {
+    fn deserialize_from_value<V: IntoValue>(
+        value: Value<V>,
+        location: ValuePointerRef<'_>,
+    ) -> Result<Self, Errors> {
+        const ALL: [Per; 6] =
+            [Per::Second, Per::Minute, Per::Hour, Per::Day, Per::Week, Per::Month];
+        word(value, location, &ALL.map(|per| (per.as_str(), per)))
+    }
+}
+
+impl Deserr<Errors> for Algorithm {
+    fn deserialize_from_value<V: IntoValue>(
+        value: Value<V>,
+        location: ValuePointerRef<'_>,
+    ) -> Result<Self, Errors> {
+        const ALL: [(&str, Algorithm); 3] = [
+            ("fixed_window", Algorithm::FixedWindow),
+            ("sliding_window", Algorithm::SlidingWindow),
+            ("token_bucket", Algorithm::TokenBucket),
+        ];
+        word(value, location, &ALL)
+    }
+}
+
+fn word<T: Copy, V: IntoValue>(
+    value: Value<V>,
+    location: ValuePointerRef<'_>,
+    words: &[(&'static str, T)],
+) -> Result<T, Errors> {
+    from_text(value, location, |text| {
+        let row = words.iter().find(|(name, _)| *name == text);
+        row.map(|(_, value)| *value).ok_or_else(|| {
+            let known = known(words.iter().map(|(name, _)| *name));
+            Invalid(format!("{} is unknown; {known}", quoted(&text)))
+        })
+    })
+}

@@ -1,0 +1,255 @@
+//! Reads an answer and an error.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::conversation::{Answer, Block, Failure, FailureKind, Finish, FinishReason, Part};
+use crate::members;
+use crate::random::hash;
+use crate::usage::Usage;
+
+/// An answer, or one chunk of a stream. Members that it may lack are optional: a gateway is no judge of answers.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Chunk<'a> {
+    #[serde(borrow)]
+    pub(super) candidates: Option<Vec<Candidate<'a>>>,
+    #[serde(borrow)]
+    pub(super) prompt_feedback: Option<Feedback<'a>>,
+    #[serde(borrow)]
+    pub(super) usage_metadata: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) model_version: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    pub(super) response_id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    pub(super) error: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Candidate<'a> {
+    #[serde(borrow)]
+    pub(super) content: Option<Content<'a>>,
+    #[serde(borrow)]
+    pub(super) finish_reason: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Content<'a> {
+    #[serde(borrow)]
+    pub(super) parts: Option<Vec<WirePart<'a>>>,
+}
+
+/// What the prompt was blocked for.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Feedback<'a> {
+    #[serde(borrow)]
+    pub(super) block_reason: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    block_reason_message: Option<Cow<'a, str>>,
+}
+
+/// One part: of its kinds, those that are carried.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct WirePart<'a> {
+    #[serde(borrow)]
+    pub(super) text: Option<Cow<'a, str>>,
+    #[serde(default)]
+    pub(super) thought: bool,
+    #[serde(borrow)]
+    pub(super) thought_signature: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    pub(super) function_call: Option<FunctionCall<'a>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct FunctionCall<'a> {
+    #[serde(borrow)]
+    id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    pub(super) name: Cow<'a, str>,
+    #[serde(borrow)]
+    args: Option<&'a RawValue>,
+}
+
+impl<'a> FunctionCall<'a> {
+    /// Gemini's own id, or one that is not given twice in a conversation.
+    pub(super) fn id(&self, answer: &str, nth: u32) -> Cow<'a, str> {
+        match &self.id {
+            Some(id) if !id.is_empty() => id.clone(),
+            _ => {
+                let parts: [&[u8]; 4] = [
+                    answer.as_bytes(),
+                    self.name.as_bytes(),
+                    self.arguments().as_bytes(),
+                    &nth.to_be_bytes(),
+                ];
+                format!("call_{:016x}", hash(&parts)).into()
+            }
+        }
+    }
+
+    pub(super) fn arguments(&self) -> &'a str {
+        self.args.map_or("{}", RawValue::get)
+    }
+}
+
+/// `None`: it is no answer.
+pub(in crate::formats) fn read(body: &[u8]) -> Option<Answer<'_>> {
+    let chunk: Chunk<'_> = serde_json::from_slice(body).ok()?;
+    let mut counts = Counts::default();
+    if let Some(usage) = chunk.usage_metadata {
+        counts.note(usage.get());
+    }
+    let id = chunk.response_id.unwrap_or_default();
+    let mut answer = Answer {
+        parts: Vec::new(),
+        finish: finish("STOP".into(), false),
+        model: chunk.model_version.unwrap_or_default(),
+        usage: counts.usage(),
+        service_tier: None,
+        id,
+    };
+    let Some(candidate) = chunk.candidates.into_iter().flatten().next() else {
+        let refusal = chunk.prompt_feedback?.refusal()?;
+        answer.parts.push(Block::Refusal(refusal.into()).into());
+        answer.finish = finish(BLOCKED.into(), false);
+        return Some(answer);
+    };
+    let word = candidate.finish_reason.unwrap_or(Cow::Borrowed("STOP"));
+    if broken(&word).is_some() {
+        return None;
+    }
+    let mut calls = 0;
+    for part in candidate.content.and_then(|content| content.parts).into_iter().flatten() {
+        read_part(part, &answer.id, &mut calls, &mut answer.parts);
+    }
+    answer.finish = finish(word, calls > 0);
+    Some(answer)
+}
+
+fn read_part<'a>(part: WirePart<'a>, answer: &str, calls: &mut u32, out: &mut Vec<Part<'a>>) {
+    let origin = Some(Cow::Borrowed(Block::GEMINI));
+    let WirePart { text, thought, thought_signature, function_call } = part;
+    let signed = |data| Block::Redacted { data, origin: Some(Cow::Borrowed(Block::GEMINI)) };
+    if let Some(call) = function_call {
+        out.extend(thought_signature.map(|signature| signed(signature).into()));
+        let (id, arguments) = (call.id(answer, *calls), call.arguments().into());
+        out.push(Block::ToolUse { id, name: call.name, arguments }.into());
+        *calls += 1;
+        return;
+    }
+    match text.filter(|text| !text.is_empty()) {
+        Some(text) if thought => {
+            out.push(Block::Thinking { text, signature: thought_signature, origin }.into());
+            return;
+        }
+        Some(text) => out.push(Block::Text(text).into()),
+        None => {}
+    }
+    out.extend(thought_signature.map(|signature| signed(signature).into()));
+}
+
+impl Feedback<'_> {
+    /// What the client is told; `None`: the prompt was not blocked.
+    pub(super) fn refusal(&self) -> Option<String> {
+        let reason = self.block_reason.as_deref()?;
+        Some(match self.block_reason_message.as_deref() {
+            Some(message) if !message.is_empty() => message.to_owned(),
+            _ => format!("The prompt was blocked: {reason}."),
+        })
+    }
+}
+
+/// How an answer to a blocked prompt ends, whatever it was blocked for.
+pub(super) const BLOCKED: &str = "SAFETY";
+
+/// `calls`: the answer has some, which Gemini does not tell by its word.
+pub(super) fn finish(word: Cow<'_, str>, calls: bool) -> Finish<'_> {
+    let reason = match word.as_ref() {
+        "STOP" if calls => FinishReason::ToolUse,
+        "STOP" => FinishReason::Stop,
+        "MAX_TOKENS" | "CONTINUATION" => FinishReason::Length,
+        "SAFETY"
+        | "RECITATION"
+        | "LANGUAGE"
+        | "BLOCKLIST"
+        | "PROHIBITED_CONTENT"
+        | "SPII"
+        | "IMAGE_SAFETY"
+        | "IMAGE_PROHIBITED_CONTENT"
+        | "IMAGE_RECITATION"
+        | "MODEL_ARMOR"
+        | "ESCALATION"
+        | "PUP_LIMITED_DISABLED" => FinishReason::Filtered,
+        _ => FinishReason::Other,
+    };
+    Finish { reason, word }
+}
+
+/// Words for what is no answer, though it came as one: what the model wrote could not be read.
+pub(super) fn broken(word: &str) -> Option<Failure<'static>> {
+    let is_broken = matches!(
+        word,
+        "MALFORMED_FUNCTION_CALL"
+            | "MALFORMED_RESPONSE"
+            | "UNEXPECTED_TOOL_CALL"
+            | "TOO_MANY_TOOL_CALLS"
+            | "MISSING_THOUGHT_SIGNATURE"
+    );
+    let message = format!("The model wrote what its provider could not read: {word}.");
+    is_broken.then(|| Failure { kind: FailureKind::Server, message: message.into() })
+}
+
+/// Gemini's counts, cumulative in a stream.
+#[derive(Debug, Default)]
+pub(super) struct Counts(Option<Usage>);
+
+impl Counts {
+    pub(super) fn note(&mut self, metadata: &str) {
+        if let Some(usage) = usage(metadata) {
+            self.0 = Some(self.0.unwrap_or_default().max(usage));
+        }
+    }
+
+    pub(super) fn usage(&self) -> Option<Usage> {
+        self.0
+    }
+}
+
+/// `usageMetadata` in the convention of [`crate::usage`]: the prompt includes what the cache held, and what tools
+/// of Google's own read is added; thoughts are added to the answer. `None`: it holds no count.
+pub(in crate::formats) fn usage(metadata: &str) -> Option<Usage> {
+    let (mut prompt, mut tools, mut answer, mut thoughts, mut cached) = (None, 0, None, 0, 0);
+    let mut total = None;
+    members::walk(metadata, |name, value| {
+        let Some(count) = members::count(value) else { return };
+        match name {
+            "promptTokenCount" => prompt = Some(count),
+            "toolUsePromptTokenCount" => tools = count,
+            "candidatesTokenCount" => answer = Some(count),
+            "thoughtsTokenCount" => thoughts = count,
+            "cachedContentTokenCount" => cached = count,
+            "totalTokenCount" => total = Some(count),
+            _ => {}
+        }
+    })
+    .ok()?;
+    prompt.or(answer).or(total)?;
+    let prompt = prompt.unwrap_or_default().saturating_add(tools);
+    let completion = answer.unwrap_or_default().saturating_add(thoughts);
+    // An embedding has no answer, and a count that is missing is what the total leaves for it.
+    let completion = completion.max(total.unwrap_or_default().saturating_sub(prompt));
+    Some(Usage {
+        prompt,
+        completion,
+        cached: cached.min(prompt),
+        reasoning: thoughts,
+        cache_write: 0,
+    })
+}

@@ -1,0 +1,158 @@
+//! Reads the events of a stream. Each is an answer of its own with what is new; the end of the stream is the end.
+
+use super::answer::{BLOCKED, Chunk, Counts, WirePart, broken, finish};
+use crate::conversation::{Block, Delta, Event, Opened};
+use crate::formats::failure;
+use crate::formats::stream::{self, Corrupt, Frame};
+
+/// One stream.
+#[derive(Debug, Default)]
+pub(in crate::formats) struct StreamReader {
+    counts: Counts,
+    started: bool,
+    /// `responseId`, for the ids of calls.
+    id: String,
+    /// The block that is open; its index is that before `next`.
+    open: Option<Text>,
+    next: u32,
+    calls: u32,
+    /// The last `finishReason`. Older models give one with every chunk, so it counts when nothing follows.
+    word: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Text {
+    Answer,
+    Thought,
+    Refusal,
+}
+
+impl stream::StreamReader for StreamReader {
+    fn read(&mut self, frame: Frame<'_>, each: &mut dyn FnMut(Event<'_>)) -> Result<(), Corrupt> {
+        let text = core::str::from_utf8(frame.data).map_err(|_| Corrupt)?.trim();
+        if text.is_empty() {
+            return Ok(());
+        }
+        let chunk: Chunk<'_> = serde_json::from_str(text).map_err(|_| Corrupt)?;
+        if chunk.error.is_some() {
+            each(Event::Failed(failure::read(None, text.as_bytes())));
+            return Ok(());
+        }
+        if !self.started {
+            self.started = true;
+            let id = chunk.response_id.unwrap_or_default();
+            self.id = id.to_string();
+            each(Event::Start { id, model: chunk.model_version.unwrap_or_default() });
+        }
+        if let Some(metadata) = chunk.usage_metadata {
+            self.counts.note(metadata.get());
+            if let Some(usage) = self.counts.usage() {
+                each(Event::Usage(usage));
+            }
+        }
+        let Some(candidate) = chunk.candidates.into_iter().flatten().next() else {
+            if let Some(refusal) = chunk.prompt_feedback.and_then(|feedback| feedback.refusal()) {
+                self.text(Text::Refusal, refusal.into(), each);
+                self.word = Some(BLOCKED.to_owned());
+            }
+            return Ok(());
+        };
+        for part in candidate.content.and_then(|content| content.parts).into_iter().flatten() {
+            self.part(part, each);
+        }
+        if let Some(word) = candidate.finish_reason {
+            if let Some(failure) = broken(&word) {
+                each(Event::Failed(failure));
+            } else {
+                self.word = Some(word.into_owned());
+            }
+        }
+        Ok(())
+    }
+
+    /// Without a `finishReason` it was cut off, and nothing is said.
+    fn finish(&mut self, each: &mut dyn FnMut(Event<'_>)) {
+        let Some(word) = self.word.take() else { return };
+        self.close(each);
+        each(Event::Finish(finish(word.into(), self.calls > 0)));
+        each(Event::End);
+    }
+}
+
+impl StreamReader {
+    fn part(&mut self, part: WirePart<'_>, each: &mut dyn FnMut(Event<'_>)) {
+        let WirePart { text, thought, thought_signature, function_call } = part;
+        if let Some(call) = function_call {
+            self.close(each);
+            if let Some(data) = thought_signature {
+                self.whole(Opened::Redacted { data, origin: Block::GEMINI }, None, each);
+            }
+            let id = call.id(&self.id, self.calls);
+            self.calls = self.calls.saturating_add(1);
+            let arguments = Delta::Arguments(call.arguments().into());
+            self.whole(Opened::ToolUse { id, name: call.name }, Some(arguments), each);
+            return;
+        }
+        let kind = if thought { Text::Thought } else { Text::Answer };
+        let is_empty = text.as_ref().is_none_or(|text| text.is_empty());
+        if let Some(text) = text.filter(|text| !text.is_empty()) {
+            self.text(kind, text, each);
+        }
+        let Some(signature) = thought_signature else { return };
+        if thought && !is_empty {
+            let index = self.next.saturating_sub(1);
+            each(Event::Delta { index, delta: Delta::Signature(signature) });
+            self.close(each);
+        } else {
+            self.close(each);
+            let signature = Opened::Redacted { data: signature, origin: Block::GEMINI };
+            self.whole(signature, None, each);
+        }
+    }
+
+    fn text(
+        &mut self,
+        kind: Text,
+        text: std::borrow::Cow<'_, str>,
+        each: &mut dyn FnMut(Event<'_>),
+    ) {
+        if self.open != Some(kind) {
+            self.close(each);
+            let block = match kind {
+                Text::Answer => Opened::Text,
+                Text::Thought => Opened::Thinking { origin: Some(Block::GEMINI) },
+                Text::Refusal => Opened::Refusal,
+            };
+            each(Event::BlockStart { index: self.next, block });
+            self.next = self.next.saturating_add(1);
+            self.open = Some(kind);
+        }
+        let delta = match kind {
+            Text::Answer | Text::Refusal => Delta::Text(text),
+            Text::Thought => Delta::Thinking(text),
+        };
+        each(Event::Delta { index: self.next.saturating_sub(1), delta });
+    }
+
+    /// A block that comes in one piece.
+    fn whole(
+        &mut self,
+        block: Opened<'_>,
+        delta: Option<Delta<'_>>,
+        each: &mut dyn FnMut(Event<'_>),
+    ) {
+        let index = self.next;
+        self.next = self.next.saturating_add(1);
+        each(Event::BlockStart { index, block });
+        if let Some(delta) = delta {
+            each(Event::Delta { index, delta });
+        }
+        each(Event::BlockStop { index });
+    }
+
+    fn close(&mut self, each: &mut dyn FnMut(Event<'_>)) {
+        if self.open.take().is_some() {
+            each(Event::BlockStop { index: self.next.saturating_sub(1) });
+        }
+    }
+}
