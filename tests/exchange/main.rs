@@ -14,6 +14,7 @@ mod router;
 mod selection;
 mod standalone;
 mod states;
+mod table;
 mod trust;
 mod usage;
 mod workers;
