@@ -9,6 +9,7 @@
 pub mod consumers;
 pub mod error;
 pub mod limits;
+pub mod prices;
 pub mod rules;
 pub mod secrets;
 pub mod source;
@@ -19,6 +20,7 @@ use serde_json::{Map, Value};
 
 use self::consumers::{Anonymous, Consumer, Role, Source, Team};
 use self::error::{Errors, Invalid, unknown_field, wrong_kind};
+use self::prices::{MAX_PRICES, Price};
 use self::secrets::{PresentedKey, SecretSource};
 use self::source::Document;
 use self::values::{
@@ -59,6 +61,8 @@ pub struct Config {
     pub consumers: Vec<Entry<Consumer>>,
     pub teams: Vec<Entry<Team>>,
     pub roles: Vec<Entry<Role>>,
+    /// What models cost, instead of and besides the built-in table.
+    pub prices: Vec<Entry<Price>>,
     /// Where an identity is looked for, the first that a request has decides; default: in a key, if any consumer
     /// has one.
     pub identify: Option<List<Source, 0, MAX_SOURCES>>,
@@ -245,6 +249,7 @@ impl Config {
             consumers: top.entries("consumers", 0, MAX_CONSUMERS),
             teams: top.entries("teams", 0, MAX_TEAMS),
             roles: top.entries("roles", 0, MAX_ROLES),
+            prices: top.entries("prices", 0, MAX_PRICES),
             identify: top.field("identify"),
             anonymous: top.field("anonymous").unwrap_or_default(),
             admin: top.field("admin").unwrap_or_default(),

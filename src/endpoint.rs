@@ -23,6 +23,10 @@ pub enum Endpoint {
     Messages,
     /// Anthropic's: how many tokens a request to [`Self::Messages`] has.
     CountTokens,
+    /// Google's, streamed and not.
+    GenerateContent,
+    /// Google's: how many tokens a request to [`Self::GenerateContent`] has.
+    CountContentTokens,
 }
 
 /// Whose words a client speaks: the shape of its errors and of the events of its streams.
@@ -35,6 +39,8 @@ pub enum Dialect {
     Anthropic,
     /// OpenAI's Responses, which has errors in streams of its own.
     Responses,
+    /// Google's.
+    Gemini,
 }
 
 /// A set of endpoints.
@@ -53,6 +59,12 @@ pub enum Operation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route<'a> {
     Api(Endpoint),
+    /// One of Google's, whose path names the model, percent-encoded, and tells whether the answer is streamed.
+    Named {
+        endpoint: Endpoint,
+        model: &'a str,
+        stream: bool,
+    },
     Models,
     Model(&'a str),
     Status,
@@ -63,10 +75,12 @@ pub enum RouteError {
     Unknown,
     /// The path exists; the only method it takes.
     Method(&'static str),
+    /// Google's streams without `alt=sse` are arrays, which are not passed on.
+    Array,
 }
 
 impl Endpoint {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::ChatCompletions,
         Self::Completions,
         Self::Embeddings,
@@ -80,9 +94,11 @@ impl Endpoint {
         Self::ImageVariations,
         Self::Messages,
         Self::CountTokens,
+        Self::GenerateContent,
+        Self::CountContentTokens,
     ];
 
-    /// Below the provider's base path.
+    /// Below the provider's base path; where the model is named in it, what follows the name.
     pub const fn path(self) -> &'static str {
         match self {
             Self::ChatCompletions => "/chat/completions",
@@ -98,21 +114,35 @@ impl Endpoint {
             Self::ImageVariations => "/images/variations",
             Self::Messages => "/messages",
             Self::CountTokens => "/messages/count_tokens",
+            Self::GenerateContent => ":generateContent",
+            Self::CountContentTokens => ":countTokens",
         }
+    }
+
+    /// Whether the path names the model, and the body does not.
+    pub const fn names_model(self) -> bool {
+        matches!(self, Self::GenerateContent | Self::CountContentTokens)
     }
 
     pub const fn dialect(self) -> Dialect {
         match self {
             Self::Messages | Self::CountTokens => Dialect::Anthropic,
             Self::Responses => Dialect::Responses,
+            Self::GenerateContent | Self::CountContentTokens => Dialect::Gemini,
             _ => Dialect::OpenAi,
         }
+    }
+
+    /// Whether it is for the next turn of a conversation, which every format has words for.
+    pub const fn is_conversation(self) -> bool {
+        matches!(self, Self::ChatCompletions | Self::Messages | Self::Responses)
     }
 
     /// What a caller has to be permitted: whoever may ask may count.
     pub const fn operation(self) -> Operation {
         match self {
             Self::CountTokens => Operation::Api(Self::Messages),
+            Self::CountContentTokens => Operation::Api(Self::GenerateContent),
             other => Operation::Api(other),
         }
     }
@@ -137,7 +167,10 @@ impl Endpoint {
     /// Whether it is known how its streams end, so that one without an end was cut off. Those of audio and images
     /// differ from service to service.
     pub const fn ends_streams_alike(self) -> bool {
-        matches!(self, Self::ChatCompletions | Self::Completions | Self::Responses)
+        matches!(
+            self,
+            Self::ChatCompletions | Self::Completions | Self::Responses | Self::GenerateContent
+        )
     }
 
     /// Whether its streams take `stream_options.include_usage`; the Responses API reports usage unasked.
@@ -174,23 +207,36 @@ impl Endpoints {
 }
 
 /// Whose words a client speaks whose request is not understood, or is for nothing of its own: the path tells, or
-/// the header that all of Anthropic's clients send.
+/// the header that all of Anthropic's or Google's clients send.
 pub fn dialect(path: &str, headers: &Headers) -> Dialect {
     if path.starts_with("/v1/messages") || headers.contains("anthropic-version") {
         Dialect::Anthropic
+    } else if path.starts_with("/v1beta/") || headers.contains("x-goog-api-key") {
+        Dialect::Gemini
     } else {
         Dialect::OpenAi
     }
 }
 
-/// Matches `:method` and `:path`; the query does not count.
+/// Matches `:method` and `:path`; the query counts for Google's streams alone.
 pub fn route<'a>(method: &str, path: &'a str) -> Result<Route<'a>, RouteError> {
-    let path = path.split(['?', '#']).next().unwrap_or_default();
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    let path = path.split('#').next().unwrap_or_default();
+    if let Some(named) = named(path) {
+        return match named {
+            _ if method != "POST" => Err(RouteError::Method("POST")),
+            Route::Named { stream: true, .. } if !query.split('&').any(|q| q == "alt=sse") => {
+                Err(RouteError::Array)
+            }
+            named => Ok(named),
+        };
+    }
     let (route, wanted) = if path == "/keyward/status" {
         (Route::Status, "GET")
     } else {
         let path = path.strip_prefix("/v1").ok_or(RouteError::Unknown)?;
-        let api = Endpoint::ALL.into_iter().find(|endpoint| endpoint.path() == path);
+        let is_it = |api: &Endpoint| api.path() == path && !api.names_model();
+        let api = Endpoint::ALL.into_iter().find(is_it);
         match (api, path.strip_prefix("/models")) {
             (Some(endpoint), _) => (Route::Api(endpoint), "POST"),
             (None, Some("" | "/")) => (Route::Models, "GET"),
@@ -202,6 +248,21 @@ pub fn route<'a>(method: &str, path: &'a str) -> Result<Route<'a>, RouteError> {
         }
     };
     if method == wanted { Ok(route) } else { Err(RouteError::Method(wanted)) }
+}
+
+/// `/v1beta/models/MODEL:METHOD`, of each version of Google's API: its clients choose one, the provider's base path
+/// has another.
+fn named(path: &str) -> Option<Route<'_>> {
+    let versions = ["/v1beta/", "/v1/", "/v1alpha/"];
+    let resource = versions.iter().find_map(|version| path.strip_prefix(version))?;
+    let (model, method) = resource.strip_prefix("models/")?.rsplit_once(':')?;
+    let (endpoint, stream) = match method {
+        "generateContent" => (Endpoint::GenerateContent, false),
+        "streamGenerateContent" => (Endpoint::GenerateContent, true),
+        "countTokens" => (Endpoint::CountContentTokens, false),
+        _ => return None,
+    };
+    Some(Route::Named { endpoint, model, stream })
 }
 
 #[cfg(test)]
@@ -234,6 +295,13 @@ mod tests {
             ("POST", "/chat/completions", Err(RouteError::Unknown)),
             ("GET", "/v1/modelsx", Err(RouteError::Unknown)),
             ("GET", "", Err(RouteError::Unknown)),
+            ("POST", "/v1:generateContent", Err(RouteError::Unknown)),
+            ("POST", "/v1beta/models/m:embedContent", Err(RouteError::Unknown)),
+            ("POST", "/v1beta/files/m:generateContent", Err(RouteError::Unknown)),
+            ("POST", "/v2/models/m:generateContent", Err(RouteError::Unknown)),
+            ("GET", "/v1beta/models/m:generateContent", Err(RouteError::Method("POST"))),
+            ("POST", "/v1beta/models/m:streamGenerateContent", Err(RouteError::Array)),
+            ("POST", "/v1beta/models/m:streamGenerateContent?alt=json", Err(RouteError::Array)),
         ] {
             assert_eq!(route(method, path), expected, "{method} {path}");
         }
@@ -249,5 +317,25 @@ mod tests {
             let all = Endpoints::of(&Endpoint::ALL);
             assert!(all.has(endpoint) && !all.without(endpoint).has(endpoint));
         }
+    }
+    #[test]
+    fn googles_paths_name_a_model() {
+        use Endpoint::{CountContentTokens, GenerateContent};
+        for (path, endpoint, model, stream) in [
+            ("/v1beta/models/m:generateContent", GenerateContent, "m", false),
+            ("/v1/models/m:generateContent?key=1", GenerateContent, "m", false),
+            ("/v1alpha/models/a/b:c:countTokens", CountContentTokens, "a/b:c", false),
+            (
+                "/v1beta/models/m%2Fx:streamGenerateContent?a=b&alt=sse",
+                GenerateContent,
+                "m%2Fx",
+                true,
+            ),
+        ] {
+            assert_eq!(route("POST", path), Ok(Route::Named { endpoint, model, stream }), "{path}");
+        }
+        let whose = |path| dialect(path, &Headers::default());
+        assert_eq!(whose("/v1beta/files"), Dialect::Gemini);
+        assert_eq!(whose("/v1/files"), Dialect::OpenAi);
     }
 }

@@ -9,18 +9,22 @@
 //! | | clients | providers |
 //! |---|---|---|
 //! | `openai` (chat completions) | requests read; answers, streams, errors written | requests written; answers, streams read |
-//! | `anthropic` (Messages) | as above | as above |
-//! | `gemini` (`generateContent`) | – | as above |
+//! | `anthropic` (Messages) | the same | the same |
+//! | `responses` | the same | |
+//! | `gemini` (`generateContent`) | errors written: they are served by providers of the same format alone | the same |
 //!
 //! Each format documents in tables what it maps, drops and refuses. A translation fails closed: what cannot be
 //! translated is an error in the client's format, and no byte of the provider's reaches a client.
 
 mod anthropic;
 mod embeddings;
+mod estimate;
 mod failure;
 mod gemini;
 mod json;
 mod openai;
+mod responses;
+mod seal;
 mod stream;
 mod translation;
 
@@ -34,6 +38,7 @@ use self::gemini::Service;
 
 pub use self::translation::{Setup, Translation};
 pub(crate) use anthropic::VERSION as ANTHROPIC_VERSION;
+pub(crate) use gemini::status as google_status;
 
 /// What a provider speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +90,8 @@ pub struct Echo {
     /// Of embeddings: what the provider calls the model, and whether the client wants base64.
     model: String,
     base64: bool,
+    /// Tools that the model knows as something else.
+    renamed: Vec<responses::Renamed>,
 }
 
 impl core::fmt::Debug for Echo {
@@ -98,12 +105,13 @@ impl Format {
     /// Whether it can say what clients ask of an endpoint, where a provider does not take that as it is.
     pub const fn translates(self, endpoint: Endpoint) -> bool {
         match self {
-            Self::OpenAi => false,
-            Self::Anthropic | Self::VertexAnthropic => {
-                matches!(endpoint, Endpoint::ChatCompletions)
+            Self::OpenAi => matches!(endpoint, Endpoint::Messages | Endpoint::Responses),
+            Self::Anthropic => {
+                matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Responses)
             }
+            Self::VertexAnthropic => endpoint.is_conversation(),
             Self::Gemini | Self::Vertex => {
-                matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Embeddings)
+                endpoint.is_conversation() || matches!(endpoint, Endpoint::Embeddings)
             }
         }
     }
@@ -132,47 +140,79 @@ impl Format {
         }
     }
 
+    /// Whether a request in the client's own words still has to be wrapped for the provider ([`Self::wrap`]).
+    pub const fn wraps(self) -> bool {
+        matches!(self, Self::VertexAnthropic)
+    }
+
+    /// `None`: it is no JSON object.
+    pub fn wrap(self, body: Vec<u8>) -> Option<Vec<u8>> {
+        if self.wraps() { anthropic::vertex::body(&body) } else { Some(body) }
+    }
+
     /// Whether a provider's host and base path are made of a project and a location of Google Cloud.
     pub const fn is_in_project(self) -> bool {
         matches!(self, Self::Vertex | Self::VertexAnthropic)
     }
 }
 
-/// The client's request to `endpoint` in the words of a provider that calls the model `model`. `body` is a JSON
-/// object.
+/// Who a request is written for.
+#[derive(Debug, Clone, Copy)]
+pub struct Upstream<'a> {
+    pub kind: &'static Kind,
+    /// As the provider calls it.
+    pub model: &'a str,
+    /// Whether streams are to be asked for their usage.
+    pub include_usage: bool,
+}
+
+/// The client's request to `endpoint` in the words of a provider. `body` is a JSON object.
 ///
 /// # Errors
 ///
 /// What the provider's format has no word for.
 pub fn request(
-    kind: &Kind,
+    upstream: &Upstream<'_>,
     endpoint: Endpoint,
     body: &[u8],
-    model: &str,
 ) -> Result<Written, Unsupported> {
     let body = core::str::from_utf8(body).map_err(|_| Unsupported::new("body", "must be UTF-8"))?;
     let body = body.trim_start_matches('\u{feff}');
+    let Upstream { kind, model, .. } = *upstream;
     if endpoint == Endpoint::Embeddings {
-        return embed(kind, body, model);
+        return embed(upstream, body);
     }
-    let request = match endpoint.dialect() {
-        Dialect::OpenAi => openai::read(body)?,
-        Dialect::Anthropic | Dialect::Responses => return Err(json::not_supported("body")),
+    let (request, echo) = match endpoint.dialect() {
+        Dialect::OpenAi => (openai::read(body)?, Echo::default()),
+        Dialect::Anthropic => (anthropic::read_request(body)?, Echo::default()),
+        Dialect::Responses => responses::read_request(body)?,
+        Dialect::Gemini => return Err(json::not_supported("body")),
     };
     let body = match kind.format {
-        Format::OpenAi => return Err(json::not_supported("body")),
+        Format::OpenAi => openai::write_request(&request, upstream)?,
         Format::Anthropic => anthropic::write(&request, model)?,
         Format::Gemini => gemini::write(&request, model, Service::AiStudio)?,
         Format::Vertex => gemini::write(&request, model, Service::Vertex)?,
         Format::VertexAnthropic => anthropic::vertex::body(&anthropic::write(&request, model)?)
             .ok_or_else(|| json::must_be("body", "a request that can be written"))?,
     };
-    Ok(Written { body, echo: Echo::default() })
+    Ok(Written { body, echo })
 }
 
-fn embed(kind: &Kind, body: &str, model: &str) -> Result<Written, Unsupported> {
+/// About how many tokens a request to Messages has; the body need not ask for an answer.
+///
+/// # Errors
+///
+/// What is malformed.
+pub fn count_tokens(body: &[u8]) -> Result<u64, Unsupported> {
+    let body = core::str::from_utf8(body).map_err(|_| Unsupported::new("body", "must be UTF-8"))?;
+    anthropic::read_request(body.trim_start_matches('\u{feff}')).map(|r| estimate::tokens(&r))
+}
+
+fn embed(upstream: &Upstream<'_>, body: &str) -> Result<Written, Unsupported> {
     let request = embeddings::read(body)?;
-    let body = match kind.format {
+    let model = upstream.model;
+    let body = match upstream.kind.format {
         Format::Gemini => gemini::embeddings::write(&request, model, Service::AiStudio)?,
         Format::Vertex => gemini::embeddings::write(&request, model, Service::Vertex)?,
         Format::OpenAi | Format::Anthropic | Format::VertexAnthropic => {
@@ -195,6 +235,7 @@ fn write_error(dialect: Dialect, failure: &Failure<'_>) -> Vec<u8> {
     match dialect {
         Dialect::OpenAi | Dialect::Responses => openai::error(failure),
         Dialect::Anthropic => anthropic::error(failure),
+        Dialect::Gemini => gemini::error(failure),
     }
 }
 
@@ -213,6 +254,10 @@ pub fn cut_event(dialect: Dialect, out: &mut Vec<u8>) {
     match dialect {
         Dialect::OpenAi => openai::error_event(&failure, out),
         Dialect::Anthropic => anthropic::error_event(&failure, out),
+        Dialect::Gemini => {
+            let error = gemini::error(&failure);
+            crate::sse::write_event(None, &String::from_utf8_lossy(&error), out);
+        }
         Dialect::Responses => {
             let data = serde_json::json!({
                 "type": "error", "code": "stream_truncated", "message": failure.message, "param": null,

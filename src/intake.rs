@@ -19,7 +19,7 @@ use crate::reply::{Refusal, Reply};
 use crate::runtime::{KeyDigest, Model, Runtime};
 use crate::time::UnixTime;
 use crate::usage::Usage;
-use crate::{members, multipart, routing, status, tally, upstream};
+use crate::{formats, members, multipart, routing, status, tally, upstream};
 
 /// Filter state with the name of the consumer, for access logs and filters that follow.
 const CONSUMER: &str = "keyward.consumer";
@@ -46,6 +46,8 @@ pub struct Pending {
     pub scheme: String,
     pub host: String,
     pub path: String,
+    /// What the path says that other paths leave to the body: the model, and whether the answer is streamed.
+    pub named: Option<(String, bool)>,
     /// Of an upload.
     pub boundary: Option<Boundary>,
     pub access: Access,
@@ -81,16 +83,20 @@ pub fn head(
     let admit = |operation| admit(cx, headers, caller, operation);
     let asker = endpoint::dialect(path, headers);
     let told = |refusal: Refusal| refusal.reply(asker);
-    let endpoint = match endpoint::route(method, path) {
-        Ok(Route::Api(endpoint)) => endpoint,
+    let (endpoint, named) = match endpoint::route(method, path) {
+        Ok(Route::Api(endpoint)) => (endpoint, None),
+        Ok(Route::Named { endpoint, model, stream }) => {
+            let model = percent_encoding::percent_decode_str(model).decode_utf8_lossy();
+            (endpoint, Some((model.into_owned(), stream)))
+        }
         Ok(Route::Status) => return Err(admin_status(cx, headers)),
         Ok(Route::Models) => {
-            let listed = admit(Operation::Models).map(|access| models(cx.runtime, &access));
+            let listed = admit(Operation::Models).map(|access| models(cx.runtime, &access, asker));
             return Err(listed.unwrap_or_else(told));
         }
         Ok(Route::Model(id)) => {
-            let found =
-                admit(Operation::Models).and_then(|access| one_model(cx.runtime, &access, id));
+            let found = admit(Operation::Models)
+                .and_then(|access| one_model(cx.runtime, &access, id, asker));
             return Err(found.unwrap_or_else(told));
         }
         Err(error) => return Err(told(unknown(error, method, path))),
@@ -108,6 +114,7 @@ pub fn head(
         scheme: text(":scheme").to_owned(),
         host: text(":authority").to_owned(),
         path: path.to_owned(),
+        named,
         boundary,
         access,
         charged: Vec::new(),
@@ -115,6 +122,14 @@ pub fn head(
         own_headers,
         started: cx.now,
     })
+}
+
+impl Pending {
+    /// The model that is asked for where the body names none.
+    fn default_model(&self) -> Option<&str> {
+        let named = self.named.as_ref().map(|(model, _)| model.as_str());
+        named.or(self.endpoint.default_model())
+    }
 }
 
 /// Reads the body of a request. `Err` is the answer.
@@ -126,9 +141,13 @@ pub fn body(cx: &Cx<'_>, pending: &Pending, body: &[u8]) -> Result<Plan, Reply> 
     }
     let ask = match &pending.boundary {
         Some(boundary) => multipart::read(body, boundary),
-        None => Ask::read_or(body, pending.endpoint.default_model()),
+        None => Ask::read_or(body, pending.default_model()),
     };
-    let ask = ask.map_err(|error| told(unreadable(&error)))?;
+    let mut ask = ask.map_err(|error| told(unreadable(&error)))?;
+    if let Some((model, stream)) = &pending.named {
+        ask.model = model.into();
+        ask.stream = *stream;
+    }
     let model = ask.model.as_ref();
     let barred =
         cx.runtime.models.find(model).filter(|_| members::is_safe_model_segment(model)).and_then(
@@ -174,8 +193,21 @@ pub fn body(cx: &Cx<'_>, pending: &Pending, body: &[u8]) -> Result<Plan, Reply> 
 
 /// Leaves out the targets that cannot be asked this. `Err` is the answer: none is left.
 pub fn leave_out_unfit(cx: &Cx<'_>, plan: &mut Plan, body: &[u8]) -> Result<(), Reply> {
-    routing::leave_out_unfit(cx.runtime, plan, body)
-        .map_err(|refusal| refusal.reply(plan.endpoint.dialect()))
+    let left = routing::leave_out_unfit(cx.runtime, plan, body);
+    let told = |refusal: Refusal| refusal.reply(plan.endpoint.dialect());
+    match left {
+        Err(_) if plan.endpoint == Endpoint::CountTokens => {
+            Err(estimated(body).unwrap_or_else(told))
+        }
+        left => left.map_err(told),
+    }
+}
+
+/// No provider of the model counts tokens: about as many as it would.
+fn estimated(body: &[u8]) -> Result<Reply, Refusal> {
+    let tokens = formats::count_tokens(body).map_err(|error| routing::unsupported(&error))?;
+    let body = serde_json::json!({ "input_tokens": tokens });
+    Ok(Reply::json(200, body.to_string().into_bytes()))
 }
 
 /// Headers that mean something to a provider of the client's own format and to no other.
@@ -296,6 +328,10 @@ fn unknown(error: RouteError, method: &str, path: &str) -> Refusal {
         RouteError::Unknown => {
             Refusal::client(404, "unknown_url", format!("Unknown request URL: {method} {path}."))
         }
+        RouteError::Array => {
+            let message = "Streams are passed on as events alone: add ?alt=sse to the URL.";
+            Refusal::client(400, "unsupported_parameter", message).param("alt")
+        }
         RouteError::Method(allowed) => Refusal::client(
             405,
             "method_not_allowed",
@@ -313,28 +349,49 @@ pub fn no_model(model: &str) -> Refusal {
 }
 
 /// The models that the caller may use.
-fn models(runtime: &Runtime, access: &Access) -> Reply {
+fn models(runtime: &Runtime, access: &Access, asker: Dialect) -> Reply {
     let data: Vec<_> = runtime
         .models
         .list
         .iter()
         .filter(|model| !model.name.ends_with('*') && access.sees(runtime, model, &model.name))
-        .map(|model| model_object(runtime, model, &model.name))
+        .map(|model| model_object(runtime, model, &model.name, asker))
         .collect();
-    let body = serde_json::json!({"object": "list", "data": data});
+    let body = match asker {
+        Dialect::OpenAi | Dialect::Responses | Dialect::Gemini => {
+            serde_json::json!({"object": "list", "data": data})
+        }
+        // One page holds them all, whatever the query asks for.
+        Dialect::Anthropic => {
+            let id = |model: Option<&serde_json::Value>| model.and_then(|m| m.get("id")).cloned();
+            let (first, last) = (id(data.first()), id(data.last()));
+            serde_json::json!({"data": data, "has_more": false, "first_id": first, "last_id": last})
+        }
+    };
     Reply::json(200, body.to_string().into_bytes())
 }
 
-fn one_model(runtime: &Runtime, access: &Access, id: &str) -> Result<Reply, Refusal> {
+fn one_model(
+    runtime: &Runtime,
+    access: &Access,
+    id: &str,
+    asker: Dialect,
+) -> Result<Reply, Refusal> {
     let id = percent_encoding::percent_decode_str(id).decode_utf8_lossy();
     let model = runtime.models.find(&id).filter(|model| access.sees(runtime, model, &id));
     let model = model.ok_or_else(|| no_model(&id))?;
-    let body = model_object(runtime, model, &id);
+    let body = model_object(runtime, model, &id, asker);
     Ok(Reply::json(200, body.to_string().into_bytes()))
 }
 
-/// OpenAI's model object. Nobody knows when a model name was created: 0.
-fn model_object(runtime: &Runtime, model: &Model, id: &str) -> serde_json::Value {
+/// A model in the words of who asks. Nobody knows when a model name was created: at the beginning of time.
+fn model_object(runtime: &Runtime, model: &Model, id: &str, asker: Dialect) -> serde_json::Value {
+    if asker == Dialect::Anthropic {
+        return serde_json::json!({
+            "type": "model", "id": id, "display_name": id, "created_at": "1970-01-01T00:00:00Z",
+            "lifecycle": "active",
+        });
+    }
     let owner = model.targets.first().and_then(|target| runtime.providers.get(target.provider));
     let owner = owner.map_or("keyward", |provider| provider.name.as_str());
     serde_json::json!({"id": id, "object": "model", "created": 0, "owned_by": owner})

@@ -85,6 +85,7 @@ pub mod members;
 pub mod multipart;
 pub mod observe;
 pub mod plan;
+pub mod price;
 pub mod provider;
 pub mod providers;
 pub mod random;

@@ -21,6 +21,8 @@ pub struct Kind {
     pub endpoints: Endpoints,
     /// What bounds the answer of chat completions.
     pub answer_limit: AnswerLimit,
+    /// How the service takes thinking back that it gave.
+    pub thoughts: Thoughts,
     /// Whether the service understands `stream_options.include_usage`.
     pub stream_options: bool,
     /// Whether its rate limits are counted per model: other models of the key go on.
@@ -41,6 +43,19 @@ pub enum Credential {
     Bearer,
     /// The key alone, in this header.
     Header(&'static str),
+}
+
+/// How a model's thinking goes back to it within a tool loop, in chat completions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Thoughts {
+    /// Not at all: the member would be refused.
+    None,
+    /// `reasoning_content` of the assistant's message
+    /// (<https://api-docs.deepseek.com/guides/thinking_mode#tool-calls>).
+    Content,
+    /// `reasoning_details`, as they came
+    /// (<https://openrouter.ai/docs/use-cases/reasoning-tokens#preserving-reasoning-blocks>).
+    Details,
 }
 
 /// Which of the two names for the longest answer a service understands.

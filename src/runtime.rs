@@ -18,8 +18,9 @@ use crate::config::error::Errors;
 use crate::config::values::Whole;
 use crate::consumer::{Consumer, Consumers};
 use crate::endpoint::{Endpoint, Endpoints};
-use crate::formats::{Call, Way};
+use crate::formats::{Call, Format, Way};
 use crate::limit::{Limit, Limits};
+use crate::price::{Price, Prices};
 use crate::provider::Kind;
 use crate::providers::azure::ApiVersion;
 use crate::time::UnixTime;
@@ -37,6 +38,8 @@ pub struct Runtime {
     pub providers: Vec<Provider>,
     /// Every key of every provider and pool, each once.
     pub keys: Vec<Key>,
+    /// Some key has a limit on cost.
+    pub keys_count_cost: bool,
     pub models: Models,
     pub admin: Vec<KeyDigest>,
     pub consumers: Consumers,
@@ -86,6 +89,8 @@ pub struct Provider {
     pub slot: String,
     /// Record of what was used of the provider.
     pub usage_slot: String,
+    /// What the configuration says of its prices.
+    pub prices: Prices,
 }
 
 impl Provider {
@@ -98,12 +103,20 @@ impl Provider {
         }
     }
 
+    /// What it takes for a model that it calls so.
+    pub fn price(&self, model: &str) -> Option<&Price> {
+        self.prices.find(self.kind.name, model)
+    }
+
     /// How it takes what clients send to an endpoint; `None`: not at all.
     pub fn way(&self, endpoint: Endpoint) -> Option<Way> {
         if self.endpoints.has(endpoint) {
             return Some(Way::Native);
         }
-        self.kind.format.translates(endpoint).then_some(Way::Translated)
+        // Another API is translated to chat completions, as far as the service has those.
+        let lacks_chat =
+            self.kind.format == Format::OpenAi && !self.endpoints.has(Endpoint::ChatCompletions);
+        (self.kind.format.translates(endpoint) && !lacks_chat).then_some(Way::Translated)
     }
 }
 

@@ -25,7 +25,7 @@ use crate::routing;
 use crate::runtime::{Mode, Provider, ProviderIndex, Runtime, Secret};
 use crate::signal::{Signal, Verdict};
 use crate::trip::{Progress, Trip};
-use crate::upstream;
+use crate::upstream::{self, Own};
 
 /// What the host knows of the route.
 #[derive(Debug, Clone, Copy, Default)]
@@ -212,7 +212,7 @@ impl Standalone {
     pub fn on_done(&mut self, cx: &mut Cx<'_>, client_gone: bool) {
         match &mut self.state {
             State::Sent(trip) => {
-                let end = match (trip.used(), trip.status) {
+                let end = match (trip.used(cx.runtime), trip.status) {
                     (Some(used), _) => End::Answered(Some(used)),
                     (None, 200..300) => End::Answered(None),
                     (None, 0) if client_gone => End::Answered(None),
@@ -323,7 +323,8 @@ impl Standalone {
         let (endpoint, stream) = (pending.endpoint, false);
         let addressed = provider.way(endpoint).and_then(|way| {
             let call = Call { endpoint, way, model: "", stream };
-            upstream::address(cx, headers, provider, &call, &pending.own_headers, &credentials)
+            let own = Own::of(&pending.path, &pending.own_headers, &call);
+            upstream::address(cx, headers, provider, &call, &own, &credentials)
         });
         if addressed.is_none() {
             ahead.release(cx);

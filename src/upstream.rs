@@ -3,6 +3,7 @@
 
 use crate::consumer::identify::CREDENTIALS;
 use crate::effect::Cx;
+use crate::endpoint::Dialect;
 use crate::formats::{self, Call, Format, Way};
 use crate::headers::Headers;
 use crate::provider::Credential;
@@ -11,15 +12,17 @@ use crate::runtime::{Key, Provider, Secret, fingerprint};
 /// Request headers that must not reach a provider, besides credentials and `x-keyward-*`.
 ///
 /// `accept-encoding`: a compressed answer could not be observed. `cookie`, `proxy-authorization`: the
-/// client's. `x-envoy-original-url`: left behind by an internal redirect. `anthropic-*`: of the provider that the
+/// client's. `x-envoy-original-url`: left behind by an internal redirect. `x-goog-user-project`: whom Google
+/// charges. `anthropic-*`: of the provider that the
 /// last attempt went to.
-const NOT_FOR_PROVIDERS: [&str; 6] = [
+const NOT_FOR_PROVIDERS: [&str; 7] = [
     "accept-encoding",
     "anthropic-beta",
     "anthropic-version",
     "cookie",
     "proxy-authorization",
     "x-envoy-original-url",
+    "x-goog-user-project",
 ];
 
 /// Request headers of Anthropic's clients that only Anthropic gets.
@@ -39,6 +42,25 @@ const NOT_FOR_CLIENTS: [&str; 9] = [
 ];
 const NOT_FOR_CLIENTS_PREFIXES: [&str; 5] =
     ["x-ratelimit-", "ratelimit-", "anthropic-ratelimit-", "ratelimitbysize-", "x-keyward-"];
+
+/// What a client of Anthropic's API says beside the body.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Own<'a> {
+    /// Of [`ANTHROPIC`].
+    pub headers: &'a [(String, String)],
+    /// `?beta=true`, for a provider that takes the request as it is.
+    pub beta: bool,
+}
+
+impl<'a> Own<'a> {
+    /// `path`: the client's, with its query.
+    pub fn of(path: &str, headers: &'a [(String, String)], call: &Call<'_>) -> Self {
+        let asked =
+            path.split_once('?').is_some_and(|(_, q)| q.split('&').any(|p| p == "beta=true"));
+        let native = call.way == Way::Native && call.endpoint.dialect() == Dialect::Anthropic;
+        Self { headers, beta: asked && native }
+    }
+}
 
 /// The secret of a key as it is at the moment, and its fingerprint.
 #[derive(Clone, Copy)]
@@ -71,13 +93,15 @@ pub fn address(
     headers: &Headers,
     provider: &Provider,
     call: &Call<'_>,
-    own_headers: &[(String, String)],
+    own: &Own<'_>,
     credentials: &Credentials<'_>,
 ) -> Option<()> {
     let format = provider.kind.format;
     let path = provider.path(call)?;
     strip(cx, headers);
-    cx.set_header(":path", format!("{}{path}", provider.base_path));
+    // Anthropic's clients say so twice: here and in `anthropic-beta`.
+    let query = if own.beta && format == Format::Anthropic { "?beta=true" } else { "" };
+    cx.set_header(":path", format!("{}{path}{query}", provider.base_path));
     cx.set_header(":authority", provider.host.as_bytes());
     match provider.kind.credential {
         Credential::Bearer => {
@@ -91,12 +115,18 @@ pub fn address(
             cx.remove_header(String::from_utf8_lossy(name));
         }
     }
-    if format == Format::Anthropic {
-        cx.set_header("anthropic-version", formats::ANTHROPIC_VERSION);
-        for (name, value) in own_headers {
-            if let Some(name) = ANTHROPIC.into_iter().find(|known| known == name) {
-                cx.set_header(name, value.as_bytes());
-            }
+    let known: &[&'static str] = match format {
+        Format::Anthropic => {
+            cx.set_header("anthropic-version", formats::ANTHROPIC_VERSION);
+            &ANTHROPIC
+        }
+        // The version is in its envelope.
+        Format::VertexAnthropic => &["anthropic-beta"],
+        _ => &[],
+    };
+    for (name, value) in own.headers {
+        if let Some(name) = known.iter().find(|known| *known == name) {
+            cx.set_header(name, value.as_bytes());
         }
     }
     Some(())
@@ -204,7 +234,7 @@ mod tests {
                     model: "m",
                     stream: false,
                 };
-                address(cx, headers, provider, &call, &[], &secret).unwrap();
+                address(cx, headers, provider, &call, &Own::default(), &secret).unwrap();
             });
             let mut expected = [
                 (":path", "/base/chat/completions"),

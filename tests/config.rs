@@ -298,7 +298,7 @@ fn a_bad_value_is_refused_with_its_path() {
     let noon = "2026-12-25T12:00:00Z";
 
     let top: Vec<(&str, Value, String)> = vec![
-        ("provider", json!([]), "provider: unknown field; known: providers, key_pools, models, consumers, teams, roles, identify, anonymous, admin, failover, mode, response_headers, sticky, max_body".into()),
+        ("provider", json!([]), "provider: unknown field; known: providers, key_pools, models, consumers, teams, roles, prices, identify, anonymous, admin, failover, mode, response_headers, sticky, max_body".into()),
         ("providers", json!({}), "providers: expected an array, found an object".into()),
         ("providers", json!([]), "providers: expected at least 1".into()),
         ("models", Value::Null, "models: expected an array, found null".into()),
@@ -427,12 +427,12 @@ fn a_bad_value_is_refused_with_its_path() {
         (
             "limits",
             json!([{"requests": 1, "tokens": 1, "per": "day"}]),
-            "limits[0]: expected exactly one of requests, tokens, prompt_tokens, completion_tokens, concurrency".into(),
+            "limits[0]: expected exactly one of requests, tokens, prompt_tokens, completion_tokens, cost, concurrency".into(),
         ),
         (
             "limits",
             json!([{"per": "day"}]),
-            "limits[0]: expected exactly one of requests, tokens, prompt_tokens, completion_tokens, concurrency".into(),
+            "limits[0]: expected exactly one of requests, tokens, prompt_tokens, completion_tokens, cost, concurrency".into(),
         ),
         ("limits", json!([{"tokens": 1}]), "limits[0].per: missing".into()),
         (

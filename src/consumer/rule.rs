@@ -194,7 +194,7 @@ pub fn allowed<'r>(
 }
 
 /// The names of operations in rules.
-pub const OPERATIONS: [(&str, Operation); 13] = [
+pub const OPERATIONS: [(&str, Operation); 14] = [
     ("chat", Operation::Api(Endpoint::ChatCompletions)),
     ("completions", Operation::Api(Endpoint::Completions)),
     ("embeddings", Operation::Api(Endpoint::Embeddings)),
@@ -207,6 +207,7 @@ pub const OPERATIONS: [(&str, Operation); 13] = [
     ("image_edits", Operation::Api(Endpoint::ImageEdits)),
     ("image_variations", Operation::Api(Endpoint::ImageVariations)),
     ("messages", Operation::Api(Endpoint::Messages)),
+    ("generate_content", Operation::Api(Endpoint::GenerateContent)),
     ("models", Operation::Models),
 ];
 

@@ -67,15 +67,22 @@ mod answer;
 mod content;
 mod error;
 mod model;
+mod read_blocks;
+mod read_request;
 mod request;
 mod schema;
 mod stream;
 pub(super) mod vertex;
+mod write_answer;
+mod write_stream;
 
 pub(super) use self::answer::read;
 pub(super) use self::error::{error, error_event};
+pub(super) use self::read_request::read_request;
 pub(super) use self::request::write;
 pub(super) use self::stream::StreamReader;
+pub(super) use self::write_answer::write_answer;
+pub(super) use self::write_stream::StreamWriter;
 
 /// `anthropic-version`, <https://platform.claude.com/docs/en/api/versioning>.
 pub(crate) const VERSION: &str = "2023-06-01";

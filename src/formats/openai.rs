@@ -42,9 +42,16 @@
 
 mod answer;
 mod content;
+mod read_answer;
+mod read_stream;
 mod request;
 mod stream;
+mod write_messages;
+mod write_request;
 
 pub(super) use self::answer::{error, error_event, write};
+pub(super) use self::read_answer::read_answer;
+pub(super) use self::read_stream::StreamReader;
 pub(super) use self::request::read;
 pub(super) use self::stream::StreamWriter;
+pub(super) use self::write_request::write_request;

@@ -2,7 +2,7 @@
 
 use core::fmt::Debug;
 
-use super::{Format, anthropic, gemini, openai};
+use super::{Format, anthropic, gemini, openai, responses};
 use crate::conversation::Event;
 use crate::endpoint::Dialect;
 use crate::formats::Setup;
@@ -41,16 +41,17 @@ pub(super) trait StreamWriter: Debug {
 
 pub(super) fn reader(format: Format) -> Box<dyn StreamReader> {
     match format {
-        Format::OpenAi | Format::Anthropic | Format::VertexAnthropic => {
-            Box::new(anthropic::StreamReader::default())
-        }
+        Format::OpenAi => Box::new(openai::StreamReader::default()),
+        Format::Anthropic | Format::VertexAnthropic => Box::new(anthropic::StreamReader::default()),
         Format::Gemini | Format::Vertex => Box::new(gemini::StreamReader::default()),
     }
 }
 
 pub(super) fn writer(setup: &Setup) -> Box<dyn StreamWriter> {
     match setup.endpoint.dialect() {
-        Dialect::OpenAi | Dialect::Anthropic | Dialect::Responses => {
+        Dialect::Anthropic => Box::new(anthropic::StreamWriter::new(setup.nonce)),
+        Dialect::Responses => Box::new(responses::StreamWriter::new(setup.clone())),
+        Dialect::OpenAi | Dialect::Gemini => {
             Box::new(openai::StreamWriter::new(setup.include_usage, setup.created))
         }
     }

@@ -12,7 +12,8 @@ fn body(members: Value) -> Vec<u8> {
 
 fn to_anthropic(body: &[u8], model: &str) -> Result<Vec<u8>, Unsupported> {
     let kind = crate::provider::find("anthropic").unwrap();
-    request(kind, Endpoint::ChatCompletions, body, model).map(|written| written.body)
+    let upstream = Upstream { kind, model, include_usage: true };
+    request(&upstream, Endpoint::ChatCompletions, body).map(|written| written.body)
 }
 
 fn translation(format: Format) -> Translation {

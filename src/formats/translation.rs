@@ -2,7 +2,8 @@
 
 use super::stream::{Frame, Framing, StreamReader, StreamWriter};
 use super::{
-    Echo, Format, anthropic, embeddings, failure, gemini, openai, stream, truncated, write_error,
+    Echo, Format, anthropic, embeddings, failure, gemini, openai, responses, stream, truncated,
+    write_error,
 };
 use crate::conversation::{Answer, Event, Failure, FailureKind, Opened};
 use crate::endpoint::{Dialect, Endpoint};
@@ -12,6 +13,10 @@ use crate::usage::Usage;
 
 /// Largest answer in one document, in bytes, that is translated.
 const MAX_ANSWER: usize = 32 * 1024 * 1024;
+
+/// Largest stream in bytes: what is kept of it, to be repeated at the end or to wait for its turn, is never more.
+/// The longest answers of today's models come to a third of it.
+const MAX_STREAM: usize = 128 * 1024 * 1024;
 
 /// Longest error in bytes that is kept.
 const MAX_ERROR: usize = 16 * 1024;
@@ -52,6 +57,8 @@ enum Form {
 
 #[derive(Debug)]
 struct Stream {
+    /// Bytes so far.
+    length: usize,
     framing: Framing,
     reader: Box<dyn StreamReader>,
     writer: Box<dyn StreamWriter>,
@@ -71,6 +78,7 @@ impl Translation {
     pub fn new(setup: Setup, streamed: bool) -> Self {
         let form = if streamed {
             Form::Stream(Stream {
+                length: 0,
                 framing: Framing::of(setup.format),
                 reader: stream::reader(setup.format),
                 writer: stream::writer(&setup),
@@ -176,23 +184,25 @@ fn answer(setup: &Setup, body: &[u8]) -> Option<(Vec<u8>, Option<Usage>)> {
 
 fn read(format: Format, body: &[u8]) -> Option<Answer<'_>> {
     match format {
-        Format::OpenAi | Format::Anthropic | Format::VertexAnthropic => anthropic::read(body),
+        Format::OpenAi => openai::read_answer(body),
+        Format::Anthropic | Format::VertexAnthropic => anthropic::read(body),
         Format::Gemini | Format::Vertex => gemini::read(body),
     }
 }
 
 fn write(setup: &Setup, answer: &Answer<'_>) -> Vec<u8> {
     match setup.endpoint.dialect() {
-        Dialect::OpenAi | Dialect::Anthropic | Dialect::Responses => {
-            openai::write(answer, setup.created)
-        }
+        Dialect::Anthropic => anthropic::write_answer(answer, setup.nonce),
+        Dialect::Responses => responses::write_answer(answer, setup),
+        Dialect::OpenAi | Dialect::Gemini => openai::write(answer, setup.created),
     }
 }
 
 impl Stream {
     fn feed(&mut self, chunk: &[u8], end: bool, seen: &mut Seen, out: &mut Vec<u8>) {
-        let Self { framing, reader, writer } = self;
-        let mut understood = true;
+        let Self { length, framing, reader, writer } = self;
+        *length = length.saturating_add(chunk.len());
+        let mut understood = *length <= MAX_STREAM;
         let mut each = |frame: Frame<'_>| {
             if !understood || seen.is_over() {
                 return;

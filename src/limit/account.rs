@@ -254,6 +254,10 @@ pub struct Leases {
 }
 
 impl Leases {
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
     pub fn hold(&mut self, slot: String) {
         let held = self.held.entry(slot).or_default();
         *held = held.saturating_add(1);

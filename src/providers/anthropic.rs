@@ -2,7 +2,7 @@
 
 use crate::endpoint::{Endpoint, Endpoints};
 use crate::formats::Format;
-use crate::provider::{AnswerLimit, Credential, Kind};
+use crate::provider::{AnswerLimit, Credential, Kind, Thoughts};
 use crate::signal::Verdict::{ClientFault, ServerError};
 
 pub static KINDS: &[&Kind] = &[&ANTHROPIC];
@@ -18,6 +18,8 @@ static ANTHROPIC: Kind = Kind {
     credential: Credential::Header("x-api-key"),
     endpoints: Endpoints::of(&[Endpoint::Messages, Endpoint::CountTokens]),
     answer_limit: AnswerLimit::Either,
+    // Its own format has a place for it.
+    thoughts: Thoughts::None,
     // Streams report usage unasked.
     stream_options: false,
     model_scoped_limits: true,

@@ -18,7 +18,7 @@ use crate::endpoint::Endpoint::{
 use crate::endpoint::Endpoints;
 use crate::formats::Format;
 use crate::members::is_safe_model_segment;
-use crate::provider::{AnswerLimit, Credential, Kind};
+use crate::provider::{AnswerLimit, Credential, Kind, Thoughts};
 
 pub static KINDS: &[&Kind] = &[&AZURE];
 
@@ -44,6 +44,7 @@ static AZURE: Kind = Kind {
     stream_options: true,
     model_scoped_limits: true,
     errors_in_success: false,
+    thoughts: Thoughts::None,
     codes: &[],
     statuses: &[],
 };

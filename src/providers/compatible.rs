@@ -8,12 +8,12 @@
 //! in the configuration chooses the other.
 
 use crate::endpoint::Endpoint::{
-    ChatCompletions, Completions, Embeddings, ImageEdits, ImageGenerations, Moderations, Responses,
-    Speech, Transcriptions, Translations,
+    ChatCompletions, Completions, CountTokens, Embeddings, ImageEdits, ImageGenerations, Messages,
+    Moderations, Responses, Speech, Transcriptions, Translations,
 };
 use crate::endpoint::{Endpoint, Endpoints};
 use crate::formats::Format;
-use crate::provider::{AnswerLimit, Credential, Kind};
+use crate::provider::{AnswerLimit, Credential, Kind, Thoughts};
 use crate::signal::Verdict::{
     ClientFault, KeyRejected, OutOfQuota, Overloaded, RateLimited, ServerError,
 };
@@ -55,8 +55,12 @@ const BASE: Kind = Kind {
     base_path: "/v1",
     format: Format::OpenAi,
     credential: Credential::Bearer,
-    endpoints: Endpoints::of(&Endpoint::ALL).without(Responses),
+    endpoints: Endpoints::of(&Endpoint::ALL)
+        .without(Responses)
+        .without(Messages)
+        .without(CountTokens),
     answer_limit: AnswerLimit::Either,
+    thoughts: Thoughts::None,
     stream_options: true,
     model_scoped_limits: false,
     errors_in_success: false,
@@ -123,6 +127,7 @@ static DEEPSEEK: Kind = Kind {
     host: "api.deepseek.com",
     endpoints: Endpoints::of(&[ChatCompletions]),
     answer_limit: AnswerLimit::MaxTokens,
+    thoughts: Thoughts::Content,
     ..BASE
 };
 
@@ -187,6 +192,7 @@ static OPENROUTER: Kind = Kind {
         ("payment_required", OutOfQuota),
     ],
     statuses: &[(403, ClientFault)],
+    thoughts: Thoughts::Details,
     ..BASE
 };
 
@@ -232,6 +238,7 @@ static MOONSHOT: Kind = Kind {
         ("invalid_authentication_error", KeyRejected),
     ],
     statuses: &[(403, OutOfQuota)],
+    thoughts: Thoughts::Content,
     ..BASE
 };
 
@@ -292,6 +299,7 @@ static ZHIPU: Kind = Kind {
         ("1312", Overloaded),
         ("1313", RateLimited),
     ],
+    thoughts: Thoughts::Content,
     ..BASE
 };
 

@@ -1,8 +1,8 @@
 //! The Gemini API.
 
-use crate::endpoint::Endpoints;
+use crate::endpoint::{Endpoint, Endpoints};
 use crate::formats::Format;
-use crate::provider::{AnswerLimit, Credential, Kind};
+use crate::provider::{AnswerLimit, Credential, Kind, Thoughts};
 
 pub static KINDS: &[&Kind] = &[&GEMINI];
 
@@ -15,8 +15,10 @@ static GEMINI: Kind = Kind {
     base_path: "/v1beta",
     format: Format::Gemini,
     credential: Credential::Header("x-goog-api-key"),
-    endpoints: Endpoints::NONE,
+    endpoints: Endpoints::of(&[Endpoint::GenerateContent, Endpoint::CountContentTokens]),
     answer_limit: AnswerLimit::Either,
+    // Its own format has a place for it.
+    thoughts: Thoughts::None,
     // Streams report usage unasked.
     stream_options: false,
     model_scoped_limits: true,

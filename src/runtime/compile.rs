@@ -2,6 +2,7 @@
 
 mod auto;
 mod consumers;
+mod costs;
 mod environment;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -19,6 +20,7 @@ use crate::config::source::Document;
 use crate::config::{self, Config, Entry, MAX_KEYS};
 use crate::endpoint::{Endpoints, Operation};
 use crate::formats::Format;
+use crate::price::Prices;
 use crate::provider::{self, Kind};
 use crate::providers::azure::ApiVersion;
 use crate::providers::vertex;
@@ -63,20 +65,24 @@ impl Runtime {
         let admin = compiler.admin(&config.admin);
         let pools = compiler.pools(&config.key_pools);
         let brought = brought(&config.consumers);
-        let providers = compiler.providers(&config.providers, &pools, &brought);
+        let mut providers = compiler.providers(&config.providers, &pools, &brought);
+        compiler.prices(&config, &mut providers);
         let mut models = compiler.models(&config.models, &config.providers);
         if config.models.iter().any(|entry| matches!(entry, Entry::Auto)) {
             compiler.auto_models(&mut models, &config.providers, &providers);
         }
         let consumers = compiler.consumers(&config);
+        compiler.check_costs(&config, &providers, &models, &consumers);
         compiler.warn_of_unused(&config, &models, &providers);
         compiler.warn_of_shared_secrets();
 
         if !compiler.errors.0.is_empty() {
             return Err(compiler.errors.0);
         }
+        let keys_count_cost = compiler.keys_count_cost();
         Ok(Self {
             providers,
+            keys_count_cost,
             keys: compiler.keys,
             models,
             admin,
@@ -238,6 +244,7 @@ impl<'e> Compiler<'e> {
             include_usage: written.include_usage.unwrap_or(stream_options),
             slot: format!("{SLOTS}/provider/{name}"),
             usage_slot: format!("{SLOTS}/usage/provider/{name}"),
+            prices: Prices::default(),
         })
     }
 
@@ -305,6 +312,10 @@ impl<'e> Compiler<'e> {
         let mut endpoints = Endpoints::NONE;
         for (index, operation) in operations.0.iter().enumerate() {
             match operation {
+                Operation::Api(endpoint) if endpoint.names_model() => {
+                    let message = "only the kinds gemini and vertex have it";
+                    self.errors.push(location.push_index(index), message);
+                }
                 Operation::Api(endpoint) => endpoints = endpoints.with(*endpoint),
                 Operation::Models => {
                     let message = "models are listed from the configuration, not by providers";

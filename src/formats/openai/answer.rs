@@ -58,6 +58,13 @@ pub(super) struct Detail<'a> {
     pub(super) format: Option<&'a str>,
 }
 
+impl Detail<'_> {
+    pub(super) fn new(kind: &'static str, index: usize) -> Self {
+        let index = u32::try_from(index).unwrap_or(u32::MAX);
+        Self { kind, index, text: None, signature: None, data: None, format: None }
+    }
+}
+
 #[derive(Serialize)]
 struct ToolCall<'a> {
     id: &'a str,
@@ -134,15 +141,7 @@ pub(in crate::formats) fn write(answer: &Answer<'_>, created: u64) -> Vec<u8> {
     let (mut details, mut calls) = (Vec::new(), Vec::new());
     let mut signature = None;
     for part in &answer.parts {
-        let index = u32::try_from(details.len()).unwrap_or(u32::MAX);
-        let detail = Detail {
-            kind: "reasoning.text",
-            index,
-            text: None,
-            signature: None,
-            data: None,
-            format: None,
-        };
+        let detail = Detail::new("reasoning.text", details.len());
         match &part.block {
             Block::Text(text) => content.get_or_insert_default().push_str(text),
             Block::Refusal(text) => refusal = Some(text.as_ref()),
