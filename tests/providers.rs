@@ -208,3 +208,35 @@ fn what_is_written_goes_before_auto() {
     let message = "providers[0].models[0]: `*` may only be the last character";
     assert_eq!(loaded(&broken).unwrap_err(), message);
 }
+
+/// A limit on cost needs prices of all models that it is about, wherever `auto` stands.
+#[test]
+fn auto_beside_limits_on_cost() {
+    let limits = json!([{"cost": 5, "per": "day"}]);
+    let fast = json!({
+        "name": "fast", "targets": [{"provider": "openai", "model": "mine"}], "limits": limits,
+    });
+    let document = |models: Value, more: Value| {
+        let mut document = json!({
+            "providers": [provider("openai", &json!({}))], "models": models,
+            "consumers": [{"name": "c", "limits": []}],
+        });
+        document.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        document
+    };
+    let unpriced = loaded(&document(json!(["auto", fast]), json!({}))).unwrap_err();
+    assert_eq!(
+        unpriced,
+        "models[1].limits: a limit on cost, but no price is known for fast (openai: mine); see prices"
+    );
+    let price =
+        json!({"prices": [{"provider": "openai", "model": "mine", "input": 1, "output": 2}]});
+    assert!(loaded(&document(json!(["auto", fast]), price)).is_ok());
+    let consumer = json!({"consumers": [{"name": "c", "limits": limits}]});
+    let unpriced = loaded(&document(json!("auto"), consumer.clone())).unwrap_err();
+    let start = "consumers[0].limits: a limit on cost, but no price is known for ";
+    assert!(unpriced.starts_with(start), "{unpriced}");
+    let mut rest = consumer;
+    rest["prices"] = json!([{"provider": "openai", "model": "*", "input": 10, "output": 50}]);
+    assert!(loaded(&document(json!("auto"), rest)).is_ok());
+}
