@@ -13,6 +13,7 @@ pub mod prices;
 pub mod rules;
 pub mod secrets;
 pub mod source;
+pub mod temporary;
 pub mod values;
 
 use deserr::{Deserr, IntoValue, ValueKind, ValuePointerRef};
@@ -23,6 +24,7 @@ use self::error::{Errors, Invalid, unknown_field, wrong_kind};
 use self::prices::{MAX_PRICES, Price};
 use self::secrets::{PresentedKey, SecretSource};
 use self::source::Document;
+use self::temporary::{AccessRequests, TemporaryKeys};
 use self::values::{
     BasePath, Bytes, Cluster, HeaderName, Host, List, Location, ModelPattern, Name, Project,
     TargetModel, Whole, check_length,
@@ -67,6 +69,8 @@ pub struct Config {
     /// has one.
     pub identify: Option<List<Source, 0, MAX_SOURCES>>,
     pub anonymous: Anonymous,
+    pub temporary_keys: Option<TemporaryKeys>,
+    pub access: Option<AccessRequests>,
     /// Who may read the status.
     pub admin: Admin,
     pub failover: Failover,
@@ -252,6 +256,8 @@ impl Config {
             prices: top.entries("prices", 0, MAX_PRICES),
             identify: top.field("identify"),
             anonymous: top.field("anonymous").unwrap_or_default(),
+            temporary_keys: top.field("temporary_keys"),
+            access: top.field("access"),
             admin: top.field("admin").unwrap_or_default(),
             failover: top.field("failover").unwrap_or_default(),
             mode: top.field("mode").unwrap_or_default(),

@@ -67,7 +67,6 @@ pub enum Route<'a> {
     },
     Models,
     Model(&'a str),
-    Status,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -218,7 +217,7 @@ pub fn dialect(path: &str, headers: &Headers) -> Dialect {
     }
 }
 
-/// Matches `:method` and `:path`; the query counts for Google's streams alone.
+/// Matches `:method` and `:path`; the query counts for Google's streams alone. Keyward's own API is [`crate::admin`]'s.
 pub fn route<'a>(method: &str, path: &'a str) -> Result<Route<'a>, RouteError> {
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
     let path = path.split('#').next().unwrap_or_default();
@@ -231,21 +230,17 @@ pub fn route<'a>(method: &str, path: &'a str) -> Result<Route<'a>, RouteError> {
             named => Ok(named),
         };
     }
-    let (route, wanted) = if path == "/keyward/status" {
-        (Route::Status, "GET")
-    } else {
-        let path = path.strip_prefix("/v1").ok_or(RouteError::Unknown)?;
-        let is_it = |api: &Endpoint| api.path() == path && !api.names_model();
-        let api = Endpoint::ALL.into_iter().find(is_it);
-        match (api, path.strip_prefix("/models")) {
-            (Some(endpoint), _) => (Route::Api(endpoint), "POST"),
-            (None, Some("" | "/")) => (Route::Models, "GET"),
-            (None, Some(rest)) => match rest.strip_prefix('/') {
-                Some(id) => (Route::Model(id), "GET"),
-                None => return Err(RouteError::Unknown),
-            },
-            (None, None) => return Err(RouteError::Unknown),
-        }
+    let path = path.strip_prefix("/v1").ok_or(RouteError::Unknown)?;
+    let is_it = |api: &Endpoint| api.path() == path && !api.names_model();
+    let api = Endpoint::ALL.into_iter().find(is_it);
+    let (route, wanted) = match (api, path.strip_prefix("/models")) {
+        (Some(endpoint), _) => (Route::Api(endpoint), "POST"),
+        (None, Some("" | "/")) => (Route::Models, "GET"),
+        (None, Some(rest)) => match rest.strip_prefix('/') {
+            Some(id) => (Route::Model(id), "GET"),
+            None => return Err(RouteError::Unknown),
+        },
+        (None, None) => return Err(RouteError::Unknown),
     };
     if method == wanted { Ok(route) } else { Err(RouteError::Method(wanted)) }
 }
@@ -284,7 +279,7 @@ mod tests {
             ("GET", "/v1/models", Ok(Route::Models)),
             ("GET", "/v1/models?limit=1", Ok(Route::Models)),
             ("GET", "/v1/models/meta/llama", Ok(Route::Model("meta/llama"))),
-            ("GET", "/keyward/status", Ok(Route::Status)),
+            ("GET", "/keyward/status", Err(RouteError::Unknown)),
             ("GET", "/v1/chat/completions", Err(RouteError::Method("POST"))),
             ("POST", "/v1/models", Err(RouteError::Method("GET"))),
             ("POST", "/v1/files", Err(RouteError::Unknown)),

@@ -63,6 +63,7 @@
 //! - **Translation fails closed.** Between two formats, what is not understood is an error in the client's format;
 //!   no byte of the provider's goes on.
 
+pub mod admin;
 pub mod answer;
 pub mod attempt;
 pub mod audit;
@@ -75,6 +76,7 @@ pub mod endpoint;
 pub(crate) mod error_body;
 pub mod formats;
 pub mod gateway;
+pub mod grant;
 pub mod headers;
 pub mod hint;
 pub mod intake;
@@ -102,6 +104,8 @@ pub mod status;
 pub mod table;
 pub mod tally;
 pub mod time;
+pub mod token;
+pub mod totp;
 pub mod trip;
 pub mod upstream;
 pub mod usage;

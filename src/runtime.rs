@@ -164,6 +164,13 @@ impl Provider {
 impl Window {
     pub const ALWAYS: Self = Self { from: UnixTime(0), until: UnixTime::NEVER };
 
+    /// `None` where it would be empty; an end that is left out is open.
+    pub(crate) fn between(from: Option<UnixTime>, until: Option<UnixTime>) -> Option<Self> {
+        let from = from.unwrap_or(Self::ALWAYS.from);
+        let until = until.unwrap_or(Self::ALWAYS.until);
+        (from < until).then_some(Self { from, until })
+    }
+
     pub fn contains(&self, now: UnixTime) -> bool {
         self.from <= now && now < self.until
     }

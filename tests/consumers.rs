@@ -141,7 +141,7 @@ fn a_bad_value_is_refused_with_its_path() {
         (json!({"teams": [{"name": "t", "roles": ["x"]}], "roles": [{"name": "r"}], "consumers": [{"name": "a", "team": "t", "roles": ["r"]}]}), r#"teams[0].roles[0]: "x" is not a role; known: r"#.into()),
         (json!({"teams": [{"name": "t"}, {"name": "t"}]}), r#"teams[1].name: "t" is also the name of teams[0]"#.into()),
         (json!({"roles": [{"name": "t"}, {"name": "t"}]}), r#"roles[1].name: "t" is also the name of roles[0]"#.into()),
-        (json!({"roles": [{"name": "t", "alow": {}}]}), "roles[0].alow: unknown field; known: name, allow, deny".into()),
+        (json!({"roles": [{"name": "t", "alow": {}}]}), "roles[0].alow: unknown field; known: name, allow, deny, mfa".into()),
         (json!({"teams": [{"name": "t", "keys": []}]}), "teams[0].keys: unknown field; known: name, enabled, limits, roles, allow, deny".into()),
         (consumer("allow", json!("all")), "consumers[0].allow: expected an object or an array, found a string".into()),
         (consumer("allow", json!([])), "consumers[0].allow: expected at least 1".into()),

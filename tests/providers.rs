@@ -6,8 +6,10 @@
     reason = "clippy allows these in test functions, not in the helpers beside them"
 )]
 
-use keyward::endpoint::{Endpoint, Endpoints};
-use keyward::formats::{Call, Way};
+use keyward::consumer::rule::OPERATIONS;
+use keyward::endpoint::{Endpoint, Endpoints, Operation};
+use keyward::formats::{Call, Format, Way};
+use keyward::provider::kinds;
 use keyward::runtime::{Runtime, load};
 use serde_json::{Value, json};
 
@@ -239,4 +241,23 @@ fn auto_beside_limits_on_cost() {
     let mut rest = consumer;
     rest["prices"] = json!([{"provider": "openai", "model": "*", "input": 10, "output": 50}]);
     assert!(loaded(&document(json!("auto"), rest)).is_ok());
+}
+
+#[test]
+fn the_readme_has_the_table() {
+    let (readme, mut missing) = (include_str!("../README.md"), Vec::new());
+    for kind in kinds().filter(|kind| kind.format == Format::OpenAi) {
+        let endpoints: Vec<_> = OPERATIONS
+            .iter()
+            .filter(
+                |(_, of)| matches!(of, Operation::Api(endpoint) if kind.endpoints.has(*endpoint)),
+            )
+            .map(|(name, _)| *name)
+            .collect();
+        let host = if kind.host.is_empty() { "`host`" } else { kind.host };
+        let (name, path) = (kind.name, kind.base_path);
+        let line = format!("| `{name}` | {host}{path} | {} |\n", endpoints.join(", "));
+        missing.extend((!readme.contains(&line)).then_some(line));
+    }
+    assert!(missing.is_empty(), "README lacks:\n{}", missing.concat());
 }

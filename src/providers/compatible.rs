@@ -8,10 +8,10 @@
 //! in the configuration chooses the other.
 
 use crate::endpoint::Endpoint::{
-    ChatCompletions, Completions, CountTokens, Embeddings, ImageEdits, ImageGenerations, Messages,
+    ChatCompletions, Completions, Embeddings, ImageEdits, ImageGenerations, ImageVariations,
     Moderations, Responses, Speech, Transcriptions, Translations,
 };
-use crate::endpoint::{Endpoint, Endpoints};
+use crate::endpoint::Endpoints;
 use crate::formats::Format;
 use crate::provider::{AnswerLimit, Credential, Kind, Thoughts};
 use crate::signal::Verdict::{
@@ -55,10 +55,18 @@ const BASE: Kind = Kind {
     base_path: "/v1",
     format: Format::OpenAi,
     credential: Credential::Bearer,
-    endpoints: Endpoints::of(&Endpoint::ALL)
-        .without(Responses)
-        .without(Messages)
-        .without(CountTokens),
+    endpoints: Endpoints::of(&[
+        ChatCompletions,
+        Completions,
+        Embeddings,
+        Moderations,
+        Speech,
+        Transcriptions,
+        Translations,
+        ImageGenerations,
+        ImageEdits,
+        ImageVariations,
+    ]),
     answer_limit: AnswerLimit::Either,
     thoughts: Thoughts::None,
     stream_options: true,

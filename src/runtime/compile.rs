@@ -4,6 +4,7 @@ mod auto;
 mod consumers;
 mod costs;
 mod environment;
+mod temporary;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 

@@ -9,6 +9,7 @@
 )]
 #![expect(clippy::needless_pass_by_value, reason = "what a test writes down is used there only")]
 
+mod admin;
 mod failover;
 mod limits;
 mod router;
@@ -16,6 +17,7 @@ mod selection;
 mod standalone;
 mod states;
 mod table;
+mod temporary;
 mod trust;
 mod usage;
 mod workers;
