@@ -44,6 +44,18 @@ const CATALOG: &[(&str, &str)] = &[
          claude-sonnet-4-5=claude-sonnet-4-5@20250929 claude-haiku-4-5@20251001 \
          claude-haiku-4-5=claude-haiku-4-5@20251001 claude-*",
     ),
+    // <https://docs.cohere.com/docs/models>
+    (
+        "cohere",
+        "command-a-plus-05-2026 command-a-03-2025 command-r-08-2024 embed-v5.0-fast \
+         embed-english-v3.0 rerank-v5.0-pro rerank-v4.0-pro command-* embed-* rerank-*",
+    ),
+    // <https://docs.aws.amazon.com/bedrock/latest/userguide/models-supported.html>
+    (
+        "bedrock",
+        "amazon.* anthropic.* cohere.* deepseek.* meta.* mistral.* openai.* qwen.* us.* eu.* apac.* \
+         global.*",
+    ),
     ("mistral", MISTRAL),
     // <https://console.groq.com/docs/models>
     (

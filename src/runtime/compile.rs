@@ -15,6 +15,7 @@ use super::{
     Key, KeyDigest, KeyIndex, Model, Models, Provider, ProviderIndex, Runtime, SLOTS, Secret,
     Target, fingerprint,
 };
+use crate::config::addresses::ClientAddress;
 use crate::config::error::{ConfigError, Errors, LoadError, known, quoted};
 use crate::config::secrets::{EnvironmentName, SecretSource};
 use crate::config::source::Document;
@@ -72,8 +73,10 @@ impl Runtime {
         if config.models.iter().any(|entry| matches!(entry, Entry::Auto)) {
             compiler.auto_models(&mut models, &config.providers, &providers);
         }
-        let consumers = compiler.consumers(&config);
+        let mut consumers = compiler.consumers(&config);
         compiler.check_costs(&config, &providers, &models, &consumers);
+        let client_address = config.client_address.take().map(ClientAddress::into_guard);
+        consumers.asks.address |= client_address.is_some();
         compiler.warn_of_unused(&config, &models, &providers);
         compiler.warn_of_shared_secrets();
 
@@ -88,9 +91,11 @@ impl Runtime {
             models,
             admin,
             consumers,
+            client_address,
             failover: config.failover,
             mode: config.mode,
             response_headers: config.response_headers,
+            filter_state: config.filter_state,
             sticky: config.sticky.map(|sticky| sticky.header.0),
             max_body: config.max_body.0,
             warnings: compiler.warnings,
@@ -377,6 +382,7 @@ impl<'e> Compiler<'e> {
     fn secret(&mut self, source: &SecretSource, location: ValuePointerRef<'_>) -> Option<Secret> {
         let location = location.push_key("secret");
         match source {
+            SecretSource::None => return Some(Secret::None),
             SecretSource::Header(name) => return Some(Secret::Header(name.0.clone())),
             SecretSource::Environment(name) => {
                 self.environment_secret(name, location.push_key("env"))
@@ -498,7 +504,8 @@ impl<'e> Compiler<'e> {
 
     /// Two records for one key at the provider: each rests on its own, so the other is tried in vain.
     fn warn_of_shared_secrets(&mut self) {
-        for (index, key) in self.keys.iter().enumerate() {
+        let keys = self.keys.iter().enumerate();
+        for (index, key) in keys.filter(|(_, key)| key.secret != Secret::None) {
             let earlier = self.keys.iter().take(index).find(|other| other.secret == key.secret);
             if let Some(other) = earlier {
                 let names = (&other.name, &key.name);
@@ -542,7 +549,7 @@ impl Owner<'_> {
             name: format!("{name}/{id}"),
             fingerprint: match &secret {
                 Secret::Value(value) => fingerprint(value.as_bytes()),
-                Secret::Header(_) => 0,
+                Secret::Header(_) | Secret::None => 0,
             },
             secret,
             weight: written.weight.to_u32(),

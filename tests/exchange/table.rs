@@ -33,6 +33,7 @@ fn world(kind: &Kind) -> World {
 fn ask(row: &Value) -> Request {
     match row["endpoint"].as_str() {
         Some("responses") => post("/v1/responses", &json!({"model": "fast", "input": "hello"})),
+        Some("embeddings") => post("/v1/embeddings", &json!({"model": "fast", "input": "hello"})),
         _ => post("/v1/chat/completions", &json!({"model": "fast", "messages": []})),
     }
 }
@@ -49,7 +50,7 @@ fn said(row: &Value, part: &str) -> Answer {
 #[test]
 fn every_row_has_its_fixtures_and_every_fixture_its_row() {
     let names: Vec<_> = rows().map(|(kind, _)| format!("{}.json", kind.name)).collect();
-    assert_eq!(names.len(), 24);
+    assert_eq!(names.len(), 25);
     for entry in fs::read_dir(folder()).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         assert!(name == "README.md" || names.contains(&name), "{name} is of no row");
@@ -83,8 +84,10 @@ fn an_exhausted_key_moves_on_and_the_answer_passes_as_it_is() {
         assert!(states.iter().any(|state| state != "ready"), "{name}: {states:?}");
         assert_eq!(world.state("a/k2"), "ready", "{name}");
         let call = &got.calls[1];
-        let path =
-            if row["endpoint"] == json!("responses") { "/responses" } else { "/chat/completions" };
+        let path = match row["endpoint"].as_str() {
+            Some("chat") => "/chat/completions".to_owned(),
+            endpoint => format!("/{}", endpoint.unwrap()),
+        };
         assert_eq!(call.headers[":path"], format!("{}{path}", kind.base_path), "{name}");
         let (header, value) = match kind.credential {
             Credential::Header(header) => (header, "sk-k2"),
