@@ -1,5 +1,9 @@
 //! The answer of a provider on its way to the client: held until it is known to be one, then observed.
 
+use std::borrow::Cow;
+
+use memchr::memmem;
+
 use crate::effect::{Cx, Effect};
 use crate::endpoint::Endpoint;
 use crate::formats::{self, Setup, Translation};
@@ -27,6 +31,7 @@ pub struct Answer {
     /// What goes to the client in place of the held body.
     out: Vec<u8>,
     changed: bool,
+    errors_in_success: bool,
 }
 
 #[derive(Debug)]
@@ -43,6 +48,8 @@ pub struct Shown {
     pub hide_usage: bool,
     /// Where the provider's words are not the client's.
     pub translation: Option<Setup>,
+    /// As the row's.
+    pub errors_in_success: bool,
 }
 
 /// What is known after a chunk.
@@ -67,6 +74,7 @@ impl Answer {
     ) -> Self {
         let content_type = headers.text("content-type").unwrap_or_default();
         let streamed = content_type.starts_with("text/event-stream");
+        let errors_in_success = shown.errors_in_success;
         let kind = match shown.translation {
             Some(setup) => {
                 let streamed = setup.format.is_stream(content_type);
@@ -75,7 +83,15 @@ impl Answer {
             None if streamed => Kind::Stream(StreamObserver::new(shown.hide_usage), endpoint),
             None => Kind::Json(JsonObserver::new()),
         };
-        Self { kind, held: hold, since: now, observed: 0, out: Vec::new(), changed: false }
+        Self {
+            kind,
+            held: hold,
+            since: now,
+            observed: 0,
+            out: Vec::new(),
+            changed: false,
+            errors_in_success,
+        }
     }
 
     /// Whether it is a stream in other words than the provider's; `None`: it is in the provider's.
@@ -142,6 +158,15 @@ impl Answer {
     }
 
     fn opening(&self, body: &[u8], end_of_stream: bool, now: UnixTime) -> Step {
+        if self.errors_in_success {
+            if let Some(error) = error_in_success(body) {
+                return Step::Failed(error);
+            }
+            // It may be the last member; what is longer than any error is an answer.
+            if matches!(self.kind, Kind::Json(_)) && !end_of_stream && body.len() <= MAX_ERROR {
+                return Step::Held;
+            }
+        }
         match &self.kind {
             Kind::Stream(observer, _) => match observer.opening() {
                 Some(Class::Error) => Step::Failed(observer.error().unwrap_or(b"null").to_vec()),
@@ -215,6 +240,24 @@ fn stream_outcome(observer: &StreamObserver, endpoint: Endpoint) -> Outcome {
     }
 }
 
+/// The error that MiniMax puts into a success, in OpenAI's words; `None`: it says that it is one, or nothing yet.
+fn error_in_success(body: &[u8]) -> Option<Vec<u8>> {
+    #[derive(serde::Deserialize)]
+    struct Outcome<'a> {
+        status_code: i64,
+        #[serde(borrow, default)]
+        status_msg: Cow<'a, str>,
+    }
+    const NAME: &[u8] = b"\"base_resp\"";
+    let after = body.get(memmem::find(body, NAME)? + NAME.len()..)?;
+    let value = after.trim_ascii_start().strip_prefix(b":")?;
+    let mut values = serde_json::Deserializer::from_slice(value).into_iter::<Outcome<'_>>();
+    let outcome = values.next()?.ok().filter(|outcome| outcome.status_code != 0)?;
+    let code = outcome.status_code.to_string();
+    let error = serde_json::json!({"message": outcome.status_msg, "code": code});
+    Some(error.to_string().into_bytes())
+}
+
 /// Whether a JSON document's first member is a real `error`; `None`: too little has come to tell.
 fn opens_with_error(body: &[u8]) -> Option<bool> {
     let body = body.trim_ascii_start();
@@ -240,6 +283,29 @@ const ERROR: &[u8] = b"\"error\"";
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_in_a_success_is_found_wherever_it_is() {
+        let error =
+            |body: &str| error_in_success(body.as_bytes()).map(|e| String::from_utf8(e).unwrap());
+        let said = Some(r#"{"message":"no balance","code":"1008"}"#.to_owned());
+        for (body, expected) in [
+            (r#"{"base_resp":{"status_code":1008,"status_msg":"no balance"}}"#, &said),
+            (
+                r#"{"choices":null,"base_resp" : {"status_msg":"no balance","status_code":1008}}"#,
+                &said,
+            ),
+            (r#"data: {"base_resp":{"status_code":1008,"status_msg":"no balance"},"#, &said),
+            (r#"{"choices":[],"base_resp":{"status_code":0,"status_msg":""}}"#, &None),
+            (r#"{"choices":[{"text":"\"base_resp\":{\"status_code\":1}"}]}"#, &None),
+            (r#"{"base_resp":{"status_code":1008,"status"#, &None),
+            (r#"{"base_resp":1008}"#, &None),
+            (r#"{"base_resp""#, &None),
+            ("", &None),
+        ] {
+            assert_eq!(error(body), *expected, "{body}");
+        }
+    }
 
     #[test]
     fn an_error_as_first_member_is_told_from_an_answer() {

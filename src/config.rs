@@ -35,6 +35,7 @@ use crate::consumer::rule::OPERATIONS;
 use crate::endpoint::Operation;
 use crate::limit::Limits;
 use crate::provider::Kind;
+use crate::providers::azure::ApiVersion;
 use crate::runtime::{Failover, Mode, Rest, Select, Window};
 use crate::time::UnixTime;
 
@@ -59,7 +60,7 @@ pub struct Config {
     /// At least one.
     pub providers: Vec<Entry<Provider>>,
     pub key_pools: Vec<Entry<KeyPool>>,
-    /// At least one.
+    /// At least one; one may be [`Entry::Auto`].
     pub models: Vec<Entry<Model>>,
     pub consumers: Vec<Entry<Consumer>>,
     pub teams: Vec<Entry<Team>>,
@@ -94,6 +95,8 @@ pub struct Config {
 #[derive(Debug)]
 pub enum Entry<T> {
     Read(T),
+    /// The word `auto`, among models: every known model of every provider.
+    Auto,
     /// In [`Config::errors`]. Its name is kept: references to it are not wrong.
     Broken {
         name: Option<Name>,
@@ -138,9 +141,15 @@ pub struct Provider {
     /// understands it.
     #[deserr(default)]
     pub include_usage: Option<bool>,
+    /// Of Azure: a date chooses the paths with a deployment; default: the v1 API.
+    #[deserr(default)]
+    pub api_version: Option<ApiVersion>,
     /// What it takes in the client's own words; default: what the row's service documents.
     #[deserr(default)]
     pub endpoints: Option<List<Operation, 1, { OPERATIONS.len() }>>,
+    /// What it serves, for [`Entry::Auto`]; default: what is known of the row's service.
+    #[deserr(default)]
+    pub models: Option<List<ModelPattern, 1, MAX_MODELS>>,
 }
 
 #[derive(Debug, Deserr)]
@@ -246,7 +255,7 @@ impl Config {
         Self {
             providers: top.entries("providers", 1, MAX_PROVIDERS),
             key_pools: top.entries("key_pools", 0, MAX_PROVIDERS),
-            models: top.entries("models", 1, MAX_MODELS),
+            models: top.models(),
             consumers: top.entries("consumers", 0, MAX_CONSUMERS),
             teams: top.entries("teams", 0, MAX_TEAMS),
             roles: top.entries("roles", 0, MAX_ROLES),
@@ -283,11 +292,54 @@ impl Top<'_> {
         self.read(value, ValuePointerRef::Origin.push_key(name))
     }
 
+    /// A list like the others, of which an element may be `auto`, or `auto` alone.
+    fn models(&mut self) -> Vec<Entry<Model>> {
+        const NAME: &str = "models";
+        let is_auto = |value: &Value| value.as_str() == Some("auto");
+        let location = ValuePointerRef::Origin.push_key(NAME);
+        match self.members.get(NAME) {
+            Some(word @ Value::String(_)) => {
+                self.known.push(NAME);
+                if !is_auto(word) {
+                    self.errors.push(location, "expected a list of models, or the word auto");
+                }
+                return vec![Entry::Auto];
+            }
+            Some(Value::Array(elements)) => {
+                for (index, element) in elements.iter().enumerate() {
+                    if element.is_string() && !is_auto(element) {
+                        let message = "expected a model, or the word auto";
+                        self.errors.push(location.push_index(index), message);
+                    }
+                }
+            }
+            _ => {}
+        }
+        let is_auto = Value::is_string;
+        let models = self.entries_of(NAME, 1, MAX_MODELS, is_auto);
+        let autos = || (0..).zip(&models).filter(|(_, entry)| matches!(entry, Entry::Auto));
+        if let [(first, _), (second, _), ..] = autos().collect::<Vec<_>>()[..] {
+            let message = format!("auto is also models[{first}]");
+            self.errors.push(location.push_index(second), message);
+        }
+        models
+    }
+
     fn entries<T: Deserr<Errors>>(
         &mut self,
         name: &'static str,
         min: usize,
         max: usize,
+    ) -> Vec<Entry<T>> {
+        self.entries_of(name, min, max, |_| false)
+    }
+
+    fn entries_of<T: Deserr<Errors>>(
+        &mut self,
+        name: &'static str,
+        min: usize,
+        max: usize,
+        is_auto: impl Fn(&Value) -> bool,
     ) -> Vec<Entry<T>> {
         self.known.push(name);
         let location = ValuePointerRef::Origin.push_key(name);
@@ -312,6 +364,9 @@ impl Top<'_> {
             return elements.iter().map(broken).collect();
         }
         let read = |(index, element): (usize, &Value)| {
+            if is_auto(element) {
+                return Entry::Auto;
+            }
             let read = self.read(element, location.push_index(index));
             read.map_or_else(|| broken(element), Entry::Read)
         };

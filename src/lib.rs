@@ -38,6 +38,7 @@
 //! | temporary keys | [`token`], [`totp`] |
 //! | Keyward's own API | [`admin`], [`status`], [`audit`] |
 //! | a provider | [`provider`], [`providers`] |
+//! | a known model | [`catalog`] |
 //! | a format | [`conversation`], [`formats`] |
 //! | what an answer means for a key | [`signal`], [`hint`] |
 //! | how a key is chosen | [`keys`], [`record`] |
@@ -69,6 +70,7 @@ pub mod admin;
 pub mod answer;
 pub mod attempt;
 pub mod audit;
+pub mod catalog;
 pub mod config;
 pub mod consumer;
 pub mod conversation;

@@ -3,7 +3,7 @@
 use crate::endpoint::Endpoints;
 use crate::formats::Format;
 use crate::members::LimitName;
-use crate::providers::{anthropic, bedrock, cohere, compatible, gemini, vertex};
+use crate::providers::{anthropic, azure, bedrock, cohere, compatible, gemini, vertex};
 use crate::signal::Verdict;
 
 /// One row of the table.
@@ -27,6 +27,8 @@ pub struct Kind {
     pub stream_options: bool,
     /// Whether its rate limits are counted per model: other models of the key go on.
     pub model_scoped_limits: bool,
+    /// Whether a failure can come as a success with `base_resp` in it.
+    pub errors_in_success: bool,
     /// What the service's own error codes mean, where they are unknown elsewhere or mean something else
     /// there. They come before the codes of [`crate::signal`].
     pub codes: &'static [(&'static str, Verdict)],
@@ -94,8 +96,9 @@ fn reasons(model: &str) -> bool {
 
 /// Every row, in the order in which they are listed to operators.
 pub fn kinds() -> impl Iterator<Item = &'static Kind> {
-    const FORMATS: [&[&Kind]; 6] = [
+    const FORMATS: [&[&Kind]; 7] = [
         anthropic::KINDS,
+        azure::KINDS,
         bedrock::KINDS,
         cohere::KINDS,
         compatible::KINDS,

@@ -1,5 +1,6 @@
 //! One file per wire format; each lists its rows of [`crate::provider::kinds`].
 pub mod anthropic;
+pub mod azure;
 pub mod bedrock;
 pub mod cohere;
 pub mod compatible;

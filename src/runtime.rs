@@ -7,6 +7,7 @@
 mod compile;
 
 use core::time::Duration;
+use std::borrow::Cow;
 
 use deserr::{Deserr, ValuePointerRef};
 use sha2::{Digest, Sha256};
@@ -18,10 +19,11 @@ use crate::config::error::Errors;
 use crate::config::values::Whole;
 use crate::consumer::{Consumer, Consumers};
 use crate::endpoint::{Endpoint, Endpoints};
-use crate::formats::{Format, Way};
+use crate::formats::{Call, Format, Way};
 use crate::limit::{Limit, Limits};
 use crate::price::{Price, Prices};
 use crate::provider::Kind;
+use crate::providers::azure::ApiVersion;
 use crate::time::UnixTime;
 
 /// Version of the records in shared data, which outlive a reload and are seen by older and newer code.
@@ -75,6 +77,8 @@ pub struct Provider {
     pub host: String,
     /// Without a trailing slash; may be empty.
     pub base_path: String,
+    /// Of Azure.
+    pub api_version: Option<ApiVersion>,
     /// What it takes in the client's own words.
     pub endpoints: Endpoints,
     /// Where to look for a key, best first: own keys by tier, then each pool's by tier. Empty where consumers
@@ -94,6 +98,15 @@ pub struct Provider {
 }
 
 impl Provider {
+    /// The path and query of a call, below the base path; `None`: it has none.
+    pub fn path(&self, call: &Call<'_>) -> Option<Cow<'static, str>> {
+        let path = self.kind.format.path(call)?;
+        match &self.api_version {
+            Some(version) => version.path(&path, call.model).map(Cow::Owned),
+            None => Some(path),
+        }
+    }
+
     /// What it takes for a model that it calls so.
     pub fn price(&self, model: &str) -> Option<&Price> {
         self.prices.find(self.kind.name, model)

@@ -40,6 +40,8 @@ pub struct Trip {
     /// The body is not what the client sent: another model name, `include_usage`, another format.
     pub patches_body: bool,
     hide_usage: bool,
+    /// As the row's.
+    errors_in_success: bool,
     reported: Reported,
     pub status: u16,
     /// As the provider sent them, until it is decided what becomes of the answer.
@@ -151,6 +153,7 @@ impl Trip {
             echo: Echo::default(),
             patches_body,
             hide_usage,
+            errors_in_success: target.provider.kind.errors_in_success,
             reported: Reported::default(),
             status: 0,
             headers: Headers::default(),
@@ -202,7 +205,8 @@ impl Trip {
                 nonce: self.nonce,
                 echo: core::mem::take(&mut self.echo),
             });
-            let shown = Shown { hide_usage: self.hide_usage, translation };
+            let (hide_usage, errors_in_success) = (self.hide_usage, self.errors_in_success);
+            let shown = Shown { hide_usage, translation, errors_in_success };
             let answer = Answer::new(headers, self.plan.endpoint, shown, hold, now);
             Phase::Answer(Box::new(answer))
         } else {
@@ -404,16 +408,22 @@ impl Trip {
 
     /// After [`Self::pass`] of an answer that is no success: its body in the client's format, and nothing else.
     pub fn translate_error(&mut self, cx: &mut Cx<'_>, error: &[u8]) {
-        if !self.translates() {
+        let disguised = self.errors_in_success && (200..300).contains(&self.status);
+        if !self.translates() && !disguised {
             return;
         }
         let dialect = self.plan.endpoint.dialect();
-        let (status, body) = formats::error(dialect, self.status, error);
+        // Disguised, what is passed on is the client's fault; all else has been replaced.
+        let status = if disguised { 400 } else { self.status };
+        let (status, body) = formats::error(dialect, status, error);
         if status != self.status {
             cx.set_header(":status", status.to_string());
         }
         // Without a body there is none to replace.
         if !error.is_empty() {
+            if disguised {
+                cx.set_header("content-length", body.len().to_string());
+            }
             cx.set_header("content-type", "application/json");
             cx.set_body(body);
         }

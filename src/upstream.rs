@@ -103,7 +103,7 @@ pub fn address(
     credentials: &Credentials<'_>,
 ) -> Option<()> {
     let format = provider.kind.format;
-    let path = format.path(call)?;
+    let path = provider.path(call)?;
     strip(cx, headers);
     // Anthropic's clients say so twice: here and in `anthropic-beta`.
     let query = if own.beta && format == Format::Anthropic { "?beta=true" } else { "" };

@@ -302,7 +302,7 @@ fn a_bad_value_is_refused_with_its_path() {
         ("providers", json!({}), "providers: expected an array, found an object".into()),
         ("providers", json!([]), "providers: expected at least 1".into()),
         ("models", Value::Null, "models: expected an array, found null".into()),
-        ("models/0", json!("fast"), "models[0]: expected an object, found a string".into()),
+        ("models/0", json!("fast"), "models[0]: expected a model, or the word auto".into()),
         ("models/0/targets", json!([]), "models[0].targets: expected at least 1".into()),
         ("models/0/targets/0/modle", json!("x"), "models[0].targets[0].modle: unknown field; known: provider, model".into()),
         ("consumers", json!([{"name": "acme", "key": "x"}]), "consumers[0].key: unknown field; known: name, team, enabled, keys, identities, roles, allow, deny, limits, provider_keys, mfa, totp".into()),
@@ -339,7 +339,7 @@ fn a_bad_value_is_refused_with_its_path() {
         ("admin", json!({"keys": [{"inline": ""}]}), "admin.keys[0].inline: the secret is empty".into()),
     ];
     let provider: Vec<(&str, Value, String)> = vec![
-        ("key", json!(1), "key: unknown field; known: name, kind, cluster, host, base_path, project, location, keys, pools, select, rest, maintenance, include_usage, endpoints".into()),
+        ("key", json!(1), "key: unknown field; known: name, kind, cluster, host, base_path, project, location, keys, pools, select, rest, maintenance, include_usage, api_version, endpoints, models".into()),
         ("name", json!(7), "name: expected a string, found an integer".into()),
         ("kind", json!("opnai"), format!(r#"kind: "opnai" is not a kind of provider; known: {kinds}"#)),
         ("cluster", json!("a b"), "cluster: expected 1 to 255 visible ASCII characters".into()),

@@ -8,6 +8,7 @@ use deserr::{Deserr, IntoValue, Sequence, Value, ValueKind, ValuePointerRef};
 
 use super::error::{Errors, Invalid, known, quoted, wrong_kind};
 use crate::provider::{self, Kind};
+use crate::providers::azure::ApiVersion;
 use crate::runtime::Window;
 use crate::time::{UnixTime, parse_duration};
 
@@ -189,6 +190,23 @@ impl Deserr<Errors> for &'static Kind {
             provider::find(&text).ok_or_else(|| {
                 let known = known(provider::names());
                 Invalid(format!("{} is not a kind of provider; {known}", quoted(&text)))
+            })
+        })
+    }
+}
+
+impl Deserr<Errors> for ApiVersion {
+    fn deserialize_from_value<V: IntoValue>(
+        value: Value<V>,
+        location: ValuePointerRef<'_>,
+    ) -> Result<Self, Errors> {
+        from_text(value, location, |text| {
+            Self::parse(&text).ok_or_else(|| {
+                let text = quoted(&text);
+                Invalid(format!(
+                    "{text} is not a version; write it like 2024-10-21, 2025-04-01-preview, \
+                     preview, latest or v1"
+                ))
             })
         })
     }

@@ -23,6 +23,7 @@ static ANTHROPIC: Kind = Kind {
     // Streams report usage unasked.
     stream_options: false,
     model_scoped_limits: true,
+    errors_in_success: false,
     codes: &[
         // Of a stream, whose status was good before; with their statuses they say nothing new.
         ("not_found_error", ClientFault),

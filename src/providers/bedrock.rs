@@ -29,6 +29,7 @@ static BEDROCK: Kind = Kind {
     // Streams report usage unasked.
     stream_options: false,
     model_scoped_limits: true,
+    errors_in_success: false,
     codes: &[
         ("ThrottlingException", RateLimited),
         ("ServiceQuotaExceededException", OutOfQuota),

@@ -23,6 +23,7 @@ static COHERE: Kind = Kind {
     // Streams report usage unasked.
     stream_options: false,
     model_scoped_limits: false,
+    errors_in_success: false,
     codes: &[],
     // An invalid token, by Cohere's own number.
     statuses: &[(498, KeyRejected)],

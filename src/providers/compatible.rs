@@ -8,10 +8,10 @@
 //! in the configuration chooses the other.
 
 use crate::endpoint::Endpoint::{
-    ChatCompletions, Completions, CountTokens, Embeddings, ImageEdits, ImageGenerations, Messages,
+    ChatCompletions, Completions, Embeddings, ImageEdits, ImageGenerations, ImageVariations,
     Moderations, Rerank, Responses, Speech, Transcriptions, Translations,
 };
-use crate::endpoint::{Endpoint, Endpoints};
+use crate::endpoint::Endpoints;
 use crate::formats::Format;
 use crate::provider::{AnswerLimit, Credential, Kind, Thoughts};
 use crate::signal::Verdict::{
@@ -20,7 +20,6 @@ use crate::signal::Verdict::{
 
 pub static KINDS: &[&Kind] = &[
     &OPENAI,
-    &AZURE,
     &MISTRAL,
     &GROQ,
     &DEEPSEEK,
@@ -57,14 +56,24 @@ const BASE: Kind = Kind {
     base_path: "/v1",
     format: Format::OpenAi,
     credential: Credential::Bearer,
-    endpoints: Endpoints::of(&Endpoint::ALL)
-        .without(Responses)
-        .without(Messages)
-        .without(CountTokens),
+    endpoints: Endpoints::of(&[
+        ChatCompletions,
+        Completions,
+        Embeddings,
+        Rerank,
+        Moderations,
+        Speech,
+        Transcriptions,
+        Translations,
+        ImageGenerations,
+        ImageEdits,
+        ImageVariations,
+    ]),
     answer_limit: AnswerLimit::Either,
     thoughts: Thoughts::None,
     stream_options: true,
     model_scoped_limits: false,
+    errors_in_success: false,
     codes: &[],
     statuses: &[],
 };
@@ -90,37 +99,20 @@ static OPENAI: Kind = Kind {
     ..BASE
 };
 
-/// The v1 API: no `api-version`, the deployment is the `model`
-/// (<https://learn.microsoft.com/azure/foundry/openai/api-version-lifecycle>). The host is the resource's:
-/// `NAME.openai.azure.com`. Limits are per deployment
-/// (<https://learn.microsoft.com/azure/foundry-classic/openai/how-to/quota>).
-static AZURE: Kind = Kind {
-    name: "azure",
-    base_path: "/openai/v1",
-    credential: Credential::Header("api-key"),
-    endpoints: Endpoints::of(&[
-        ChatCompletions,
-        Completions,
-        Embeddings,
-        Responses,
-        Speech,
-        Transcriptions,
-        Translations,
-        ImageGenerations,
-        ImageEdits,
-    ]),
-    answer_limit: AnswerLimit::MaxCompletionTokensForReasoning,
-    model_scoped_limits: true,
-    ..BASE
-};
-
 /// <https://docs.mistral.ai/api>. Refuses `stream_options` with 422 `extra_forbidden`
 /// (openai/openai-agents-python#442) and sends usage in the last chunk. The documented status for an
 /// unpaid account is 402; 403 has been seen for it as well.
 static MISTRAL: Kind = Kind {
     name: "mistral",
     host: "api.mistral.ai",
-    endpoints: Endpoints::of(&[ChatCompletions, Embeddings, Moderations, Speech, Transcriptions]),
+    endpoints: Endpoints::of(&[
+        ChatCompletions,
+        Embeddings,
+        Responses,
+        Moderations,
+        Speech,
+        Transcriptions,
+    ]),
     answer_limit: AnswerLimit::MaxTokens,
     stream_options: false,
     statuses: &[(403, OutOfQuota)],
@@ -329,6 +321,7 @@ static MINIMAX: Kind = Kind {
     host: "api.minimax.io",
     endpoints: Endpoints::of(&[ChatCompletions]),
     stream_options: false,
+    errors_in_success: true,
     codes: &[
         ("1000", ServerError),
         ("1001", ServerError),

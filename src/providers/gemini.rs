@@ -22,6 +22,7 @@ static GEMINI: Kind = Kind {
     // Streams report usage unasked.
     stream_options: false,
     model_scoped_limits: true,
+    errors_in_success: false,
     codes: &[],
     statuses: &[],
 };

@@ -25,6 +25,7 @@ static VERTEX: Kind = Kind {
     // Streams report usage unasked.
     stream_options: false,
     model_scoped_limits: true,
+    errors_in_success: false,
     codes: &[],
     statuses: &[],
 };

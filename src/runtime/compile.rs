@@ -1,5 +1,6 @@
 //! From the document as written to the configuration as used.
 
+mod auto;
 mod consumers;
 mod costs;
 mod environment;
@@ -23,6 +24,7 @@ use crate::endpoint::{Endpoints, Operation};
 use crate::formats::Format;
 use crate::price::Prices;
 use crate::provider::{self, Kind};
+use crate::providers::azure::ApiVersion;
 use crate::providers::vertex;
 
 const ROOT: ValuePointerRef<'static> = ValuePointerRef::Origin;
@@ -67,12 +69,15 @@ impl Runtime {
         let brought = brought(&config.consumers);
         let mut providers = compiler.providers(&config.providers, &pools, &brought);
         compiler.prices(&config, &mut providers);
-        let models = compiler.models(&config.models, &config.providers);
+        let mut models = compiler.models(&config.models, &config.providers);
+        if config.models.iter().any(|entry| matches!(entry, Entry::Auto)) {
+            compiler.auto_models(&mut models, &config.providers, &providers);
+        }
         let mut consumers = compiler.consumers(&config);
         compiler.check_costs(&config, &providers, &models, &consumers);
         let client_address = config.client_address.take().map(ClientAddress::into_guard);
         consumers.asks.address |= client_address.is_some();
-        compiler.warn_of_unused(&config);
+        compiler.warn_of_unused(&config, &models, &providers);
         compiler.warn_of_shared_secrets();
 
         if !compiler.errors.0.is_empty() {
@@ -222,6 +227,13 @@ impl<'e> Compiler<'e> {
             self.errors.push(location.push_key("name"), message);
             return None;
         };
+        let version = written.api_version.as_ref();
+        if version.is_some() && !ApiVersion::is_for(kind) {
+            let message = format!("the kind {} has no versions; azure has", kind.name);
+            self.errors.push(location.push_key("api_version"), message);
+        }
+        let stream_options =
+            kind.stream_options && version.is_none_or(ApiVersion::takes_stream_options);
         let (host, base_path) = self.address(written, kind, location);
         Some(Provider {
             name: name.to_owned(),
@@ -229,12 +241,13 @@ impl<'e> Compiler<'e> {
             cluster: written.cluster.as_ref().map_or(name, |cluster| cluster.0.as_str()).to_owned(),
             host,
             base_path,
+            api_version: version.cloned(),
             endpoints: self.endpoints(written, kind, location),
             levels,
             select: written.select,
             rest: written.rest,
             maintenance: written.maintenance.0.clone(),
-            include_usage: written.include_usage.unwrap_or(kind.stream_options),
+            include_usage: written.include_usage.unwrap_or(stream_options),
             slot: format!("{SLOTS}/provider/{name}"),
             usage_slot: format!("{SLOTS}/usage/provider/{name}"),
             prices: Prices::default(),
@@ -280,7 +293,10 @@ impl<'e> Compiler<'e> {
         let base_path = match (base_path, project.zip(place)) {
             (Some(path), _) => path.0.clone(),
             (None, Some((project, place))) => vertex::base_path(project, place),
-            (None, None) => kind.base_path.to_owned(),
+            (None, None) => {
+                let version = written.api_version.as_ref();
+                version.map_or(kind.base_path, ApiVersion::base_path).to_owned()
+            }
         };
         (host, base_path)
     }
@@ -291,7 +307,9 @@ impl<'e> Compiler<'e> {
         kind: &Kind,
         location: ValuePointerRef<'_>,
     ) -> Endpoints {
-        let Some(operations) = &written.endpoints else { return kind.endpoints };
+        let Some(operations) = &written.endpoints else {
+            return written.api_version.as_ref().map_or(kind.endpoints, ApiVersion::endpoints);
+        };
         let location = location.push_key("endpoints");
         if kind.format != Format::OpenAi {
             let message = format!("the kind {} has its own format and endpoints", kind.name);
@@ -461,10 +479,14 @@ impl<'e> Compiler<'e> {
         compiled
     }
 
-    fn warn_of_unused(&mut self, config: &Config) {
-        let models = config.models.iter().filter_map(Entry::read);
-        let targets: HashSet<&str> =
-            models.flat_map(|model| &model.targets.0).map(|t| t.provider.0.as_str()).collect();
+    fn warn_of_unused(&mut self, config: &Config, models: &Models, compiled: &[Provider]) {
+        let targets: HashSet<&str> = models
+            .list
+            .iter()
+            .flat_map(|model| &model.targets)
+            .filter_map(|target| compiled.get(target.provider))
+            .map(|provider| provider.name.as_str())
+            .collect();
         let providers = config.providers.iter().filter_map(Entry::read);
         let pools: HashSet<&str> =
             providers.flat_map(|p| &p.pools.0).map(|pool| pool.0.as_str()).collect();
@@ -552,6 +574,7 @@ macro_rules! named {
             fn name(&self) -> Option<&str> {
                 match self {
                     Self::Read(entry) => Some(&entry.name.0),
+                    Self::Auto => None,
                     Self::Broken { name } => name.as_ref().map(|name| name.0.as_str()),
                 }
             }
@@ -572,7 +595,7 @@ impl<T> Entry<T> {
     fn read(&self) -> Option<&T> {
         match self {
             Self::Read(entry) => Some(entry),
-            Self::Broken { .. } => None,
+            Self::Auto | Self::Broken { .. } => None,
         }
     }
 }

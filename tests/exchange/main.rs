@@ -16,6 +16,7 @@ mod router;
 mod selection;
 mod standalone;
 mod states;
+mod table;
 mod temporary;
 mod trust;
 mod usage;

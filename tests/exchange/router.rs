@@ -217,10 +217,14 @@ impl<'w> Flight<'w> {
             return self.answer(Answer::json(503, "{}"));
         }
         let headers = self.request.texts();
-        let secret = headers.get("authorization").cloned().unwrap_or_default();
+        let secret = headers
+            .get("authorization")
+            .or_else(|| headers.get("api-key"))
+            .cloned()
+            .unwrap_or_default();
         let call = Call {
             cluster: self.round.cluster.clone(),
-            key: secret.trim_start_matches("Bearer sk-").to_owned(),
+            key: secret.trim_start_matches("Bearer ").trim_start_matches("sk-").to_owned(),
             headers,
             body: String::from_utf8(body).unwrap(),
             at: self.world.now(),

@@ -484,9 +484,12 @@ pub(crate) struct Call {
 
 impl Call {
     pub(crate) fn check(&self) {
-        for name in ["api-key", "x-api-key", "cookie", "accept-encoding", "x-envoy-max-retries"] {
+        for name in ["x-api-key", "cookie", "accept-encoding", "x-envoy-max-retries"] {
             assert!(!self.headers.contains_key(name), "{name} reached the provider");
         }
+        // One credential, in the header of its kind.
+        let carriers = ["authorization", "api-key"].map(|name| self.headers.contains_key(name));
+        assert_ne!(carriers, [true, true]);
         let text = format!("{:?}", self.headers);
         assert!(!text.contains("sk-of-the-client"), "{text}");
         assert_eq!(text.matches("sk-").count(), 1, "{text}");

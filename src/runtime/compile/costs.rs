@@ -3,9 +3,9 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{Compiler, ROOT};
-use crate::config::Config;
 use crate::config::addresses::ClientAddress;
 use crate::config::error::{known, quoted};
+use crate::config::{Config, Entry};
 use crate::consumer::rule::{Pattern, Rule, Rules};
 use crate::consumer::{Consumer, Consumers};
 use crate::limit::{Limits, Unit};
@@ -82,7 +82,10 @@ impl Compiler<'_> {
             return;
         }
         let all = unpriced.iter();
-        for (index, (written, model)) in config.models.iter().zip(&models.list).enumerate() {
+        let is_model = |(_, entry): &(usize, &Entry<_>)| !matches!(entry, Entry::Auto);
+        let written = config.models.iter().enumerate().filter(is_model);
+        // Those of `auto` come last, and have no limits.
+        for ((index, written), model) in written.zip(&models.list) {
             let Some(written) = written.read() else { continue };
             let of_model = all.clone().filter(|unpriced| core::ptr::eq(unpriced.model, model));
             self.check_cost(&written.limits, of_model, "models", index);

@@ -53,7 +53,7 @@ def chat(headers: Iterable[tuple[str, str]] = (), text: str = TEXT) -> Reply:
     return document(_chat_value(text), headers=headers)
 
 
-def _chat_value(text: str) -> dict:
+def _chat_value(text: str | None) -> dict:
     message = {"role": "assistant", "content": text, "refusal": None}
     return {
         "id": "chatcmpl-1",
@@ -64,6 +64,24 @@ def _chat_value(text: str) -> dict:
         "usage": USAGE,
         "system_fingerprint": "fp_1",
     }
+
+
+def tool_call() -> Reply:
+    """The model wants to know the weather in Paris."""
+    call = {"id": "call_1_aB3", "type": "function", "function": {"name": "weather", "arguments": '{"city":"Paris"}'}}
+    value = _chat_value(None)
+    value["choices"][0]["message"]["tool_calls"] = [call]
+    value["choices"][0]["finish_reason"] = "tool_calls"
+    return document(value)
+
+
+def tool_call_stream() -> Reply:
+    """The same in pieces."""
+    head = {"index": 0, "id": "call_1_aB3", "type": "function", "function": {"name": "weather", "arguments": ""}}
+    deltas = [{"role": "assistant", "content": None, "tool_calls": [head]}]
+    deltas += [{"tool_calls": [{"index": 0, "function": {"arguments": part}}]} for part in ('{"city"', ':"Paris"}')]
+    events = [event(chunk(delta)) for delta in deltas] + [event(chunk({}, "tool_calls"))]
+    return stream(pieces=[*events, event({**chunk({}), "choices": [], "usage": USAGE}), event("[DONE]")])
 
 
 def gzipped(reply: Reply) -> Reply:
