@@ -120,7 +120,7 @@ pub fn head(
     let access = admit(endpoint.operation()).map_err(told)?;
     body_expected(cx, headers, end_of_stream).map_err(told)?;
     let own_headers = own_headers(endpoint, headers).map_err(told)?;
-    let key = access.key.as_ref().map_or(Ok(None), |key| limits::subject(place(cx), key));
+    let key = access.key.as_ref().map_or(Ok(None), |key| limits::subject(Place::of(cx), key));
     let key = key.map_err(|refused| told(unusable(Unusable::Table(refused))))?;
     let boundary = Boundary::of(text("content-type")).filter(|_| endpoint.takes_forms());
     let boundary = boundary.transpose().map_err(|error| told(unreadable(&error)))?;
@@ -299,7 +299,7 @@ pub fn enter(cx: &Cx<'_>, headers: &Headers, caller: &Caller) -> Result<(Access,
     let Identity { consumer, by } = identify(consumers, headers, caller, cx.now)?;
     let mut access = Access::new(consumers, consumer, headers, caller, cx.now)?;
     if let By::Temporary(key) = &by {
-        state::check(place(cx), key).map_err(unusable)?;
+        state::check(Place::of(cx), key).map_err(unusable)?;
         access.key = Some(key.clone());
     }
     if consumers.access_ttl.is_some() {
@@ -319,17 +319,13 @@ pub fn charge(
 ) -> Result<Vec<Statement>, Refusal> {
     let statements = toll::charge(cx, plan, pending.charged.clone(), pending.source)?;
     let key = pending.access.key.as_ref();
-    match key.map_or(Ok(()), |key| state::take(place(cx), key)) {
+    match key.map_or(Ok(()), |key| state::take(Place::of(cx), key)) {
         Ok(()) => Ok(statements),
         Err(unusable_now) => {
             toll::settle(cx, plan, End::Unsent);
             Err(unusable(unusable_now))
         }
     }
-}
-
-fn place<'a>(cx: &Cx<'a>) -> Place<'a> {
-    Place { shared: cx.shared, key: cx.process_key, now: cx.now }
 }
 
 fn unusable(why: Unusable) -> Refusal {
@@ -343,6 +339,10 @@ fn unusable(why: Unusable) -> Refusal {
     }
 }
 
+/// Whether a body is to come that can be read.
+///
+/// # Errors
+/// 400, 413, 415.
 pub fn body_expected(cx: &Cx<'_>, headers: &Headers, end_of_stream: bool) -> Result<(), Refusal> {
     if end_of_stream {
         return Err(Refusal::client(400, "invalid_body", "The request has no body."));
@@ -373,6 +373,7 @@ fn unreadable(error: &BodyError) -> Refusal {
     }
 }
 
+/// A path that there is not, or not with this method.
 pub fn unknown(error: RouteError, method: &str, path: &str) -> Refusal {
     let path = path.split('?').next().unwrap_or_default();
     match error {

@@ -173,11 +173,18 @@ pub enum Secret {
     Value(String),
     /// The request header that Envoy's `credential_injector` fills in the upstream chain, in lower case.
     Header(String),
+    /// There is none that Keyward knows of.
+    None,
 }
 
 impl Secret {
     pub const fn is_by_header(&self) -> bool {
         matches!(self, Self::Header(_))
+    }
+
+    /// Whether the credential that is sent is not the configuration's: it may change at any time.
+    pub const fn is_from_elsewhere(&self) -> bool {
+        matches!(self, Self::Header(_) | Self::None)
     }
 }
 
@@ -186,6 +193,7 @@ impl core::fmt::Debug for Secret {
         match self {
             Self::Value(_) => f.write_str("Value(***)"),
             Self::Header(name) => f.debug_tuple("Header").field(name).finish(),
+            Self::None => f.write_str("None"),
         }
     }
 }

@@ -196,6 +196,7 @@ impl Trip {
             let translation = target.map(|target| Setup {
                 endpoint: self.plan.endpoint,
                 format: target.provider.kind.format,
+                model: target.upstream_model.to_owned(),
                 include_usage: self.plan.wants_usage,
                 created: now.0 / 1_000,
                 nonce: self.nonce,

@@ -366,7 +366,7 @@ fn a_bad_value_is_refused_with_its_path() {
         (
             "secret",
             json!("sk-secret"),
-            "secret: expected an object with one of env, header, inline".into(),
+            "secret: expected an object with one of env, header, inline; or none".into(),
         ),
         ("secret", json!({}), "secret: expected exactly one of env, header, inline".into()),
         (
@@ -728,6 +728,7 @@ fn view(runtime: &Runtime) -> String {
     let exact: BTreeMap<_, _> = models.exact.iter().collect();
     let secret = |secret: &Secret| match secret {
         Secret::Value(text) | Secret::Header(text) => text.clone(),
+        Secret::None => String::new(),
     };
     let secrets: BTreeSet<_> = keys.iter().map(|key| (&key.name, secret(&key.secret))).collect();
     format!(

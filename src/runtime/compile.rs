@@ -364,6 +364,7 @@ impl<'e> Compiler<'e> {
     fn secret(&mut self, source: &SecretSource, location: ValuePointerRef<'_>) -> Option<Secret> {
         let location = location.push_key("secret");
         match source {
+            SecretSource::None => return Some(Secret::None),
             SecretSource::Header(name) => return Some(Secret::Header(name.0.clone())),
             SecretSource::Environment(name) => {
                 self.environment_secret(name, location.push_key("env"))
@@ -481,7 +482,8 @@ impl<'e> Compiler<'e> {
 
     /// Two records for one key at the provider: each rests on its own, so the other is tried in vain.
     fn warn_of_shared_secrets(&mut self) {
-        for (index, key) in self.keys.iter().enumerate() {
+        let keys = self.keys.iter().enumerate();
+        for (index, key) in keys.filter(|(_, key)| key.secret != Secret::None) {
             let earlier = self.keys.iter().take(index).find(|other| other.secret == key.secret);
             if let Some(other) = earlier {
                 let names = (&other.name, &key.name);
@@ -525,7 +527,7 @@ impl Owner<'_> {
             name: format!("{name}/{id}"),
             fingerprint: match &secret {
                 Secret::Value(value) => fingerprint(value.as_bytes()),
-                Secret::Header(_) => 0,
+                Secret::Header(_) | Secret::None => 0,
             },
             secret,
             weight: written.weight.to_u32(),
