@@ -36,6 +36,7 @@
 //! | what the configuration may say | [`config`], then [`runtime`] |
 //! | who may call, and what for | [`consumer`], [`grant`] |
 //! | temporary keys | [`token`], [`totp`] |
+//! | limits, of whom and what for | [`limit`], [`price`], of addresses [`address`] |
 //! | Keyward's own API | [`admin`], [`status`], [`audit`] |
 //! | a provider | [`provider`], [`providers`] |
 //! | a known model | [`catalog`] |
@@ -44,7 +45,7 @@
 //! | how a key is chosen | [`keys`], [`record`] |
 //! | what a client is told | [`reply`], [`shortage`] |
 //! | how state is kept | [`ledger`], [`record`], [`tally`], [`table`] |
-//! | what happens in Envoy | [`effect`], `host` |
+//! | what happens in Envoy, and what its other filters learn | [`effect`], `host`, [`filter_state`] |
 //!
 //! # Invariants
 //!

@@ -69,6 +69,12 @@ def test_who_keeps_failing_to_authenticate_is_blocked(start, stage):
     assert 'keyward_addresses_blocked{reason="authentication"} 1' in metrics
 
 
+def test_nor_may_an_admins_key_be_guessed(start):
+    gateway = gateway_of(start, BLOCK, change=behind_one_proxy)
+    guesses = [gateway.client.get("/keyward/status", **of("192.0.2.1", WRONG)) for _ in range(4)]
+    assert codes(guesses) == ["invalid_api_key"] * 3 + ["address_blocked"]
+
+
 def test_a_block_ends(start):
     block = {"after": 1, "within": "1m", "for": "2s"}
     gateway = gateway_of(start, {"block": block}, change=behind_one_proxy)
