@@ -23,6 +23,8 @@ pub enum Endpoint {
     Messages,
     /// Anthropic's: how many tokens a request to [`Self::Messages`] has.
     CountTokens,
+    /// Cohere's, in the shape that Jina, vLLM and others have taken over.
+    Rerank,
     /// Google's, streamed and not.
     GenerateContent,
     /// Google's: how many tokens a request to [`Self::GenerateContent`] has.
@@ -79,7 +81,7 @@ pub enum RouteError {
 }
 
 impl Endpoint {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::ChatCompletions,
         Self::Completions,
         Self::Embeddings,
@@ -93,6 +95,7 @@ impl Endpoint {
         Self::ImageVariations,
         Self::Messages,
         Self::CountTokens,
+        Self::Rerank,
         Self::GenerateContent,
         Self::CountContentTokens,
     ];
@@ -113,6 +116,7 @@ impl Endpoint {
             Self::ImageVariations => "/images/variations",
             Self::Messages => "/messages",
             Self::CountTokens => "/messages/count_tokens",
+            Self::Rerank => "/rerank",
             Self::GenerateContent => ":generateContent",
             Self::CountContentTokens => ":countTokens",
         }
@@ -230,6 +234,8 @@ pub fn route<'a>(method: &str, path: &'a str) -> Result<Route<'a>, RouteError> {
             named => Ok(named),
         };
     }
+    // Where Cohere's own clients ask.
+    let path = if path == "/v2/rerank" { "/v1/rerank" } else { path };
     let path = path.strip_prefix("/v1").ok_or(RouteError::Unknown)?;
     let is_it = |api: &Endpoint| api.path() == path && !api.names_model();
     let api = Endpoint::ALL.into_iter().find(is_it);
@@ -273,6 +279,10 @@ mod tests {
             ("POST", "/v1/messages?beta=true", Ok(Route::Api(Endpoint::Messages))),
             ("POST", "/v1/messages/count_tokens", Ok(Route::Api(Endpoint::CountTokens))),
             ("POST", "/v1/messages/batches", Err(RouteError::Unknown)),
+            ("POST", "/v1/rerank", Ok(Route::Api(Endpoint::Rerank))),
+            ("POST", "/v2/rerank", Ok(Route::Api(Endpoint::Rerank))),
+            ("GET", "/v2/rerank", Err(RouteError::Method("POST"))),
+            ("POST", "/v2/chat", Err(RouteError::Unknown)),
             ("POST", "/v1/audio/speech", Ok(Route::Api(Endpoint::Speech))),
             ("POST", "/v1/audio/voices", Err(RouteError::Unknown)),
             ("GET", "/v1/images/edits", Err(RouteError::Method("POST"))),

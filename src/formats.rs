@@ -12,11 +12,15 @@
 //! | `anthropic` (Messages) | the same | the same |
 //! | `responses` | the same | |
 //! | `gemini` (`generateContent`) | errors written: they are served by providers of the same format alone | the same |
+//! | `bedrock` (Converse) | | the same |
+//! | `cohere` (Chat, version 2) | | the same |
 //!
 //! Each format documents in tables what it maps, drops and refuses. A translation fails closed: what cannot be
 //! translated is an error in the client's format, and no byte of the provider's reaches a client.
 
 mod anthropic;
+mod bedrock;
+mod cohere;
 mod embeddings;
 mod estimate;
 mod failure;
@@ -47,6 +51,10 @@ pub enum Format {
     OpenAi,
     /// Messages.
     Anthropic,
+    /// AWS Bedrock's Converse.
+    Bedrock,
+    /// Cohere's Chat, version 2.
+    Cohere,
     /// Google's `generateContent`.
     Gemini,
     /// The same, of Vertex AI.
@@ -110,7 +118,7 @@ impl Format {
                 matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Responses)
             }
             Self::VertexAnthropic => endpoint.is_conversation(),
-            Self::Gemini | Self::Vertex => {
+            Self::Bedrock | Self::Cohere | Self::Gemini | Self::Vertex => {
                 endpoint.is_conversation() || matches!(endpoint, Endpoint::Embeddings)
             }
         }
@@ -120,9 +128,11 @@ impl Format {
     /// model cannot stand in a path.
     pub fn path(self, call: &Call<'_>) -> Option<Cow<'static, str>> {
         match (self, call.way) {
-            (Self::OpenAi | Self::Anthropic, Way::Native) => Some(call.endpoint.path().into()),
+            (_, Way::Native) => Some(call.endpoint.path().into()),
             (Self::OpenAi, Way::Translated) => Some(Endpoint::ChatCompletions.path().into()),
             (Self::Anthropic, Way::Translated) => Some(Endpoint::Messages.path().into()),
+            (Self::Bedrock, Way::Translated) => bedrock::path(call).map(Cow::Owned),
+            (Self::Cohere, Way::Translated) => Some(cohere::path(call.endpoint).into()),
             (Self::Gemini, _) => gemini::path(call, Service::AiStudio).map(Cow::Owned),
             (Self::Vertex, _) => gemini::path(call, Service::Vertex).map(Cow::Owned),
             (Self::VertexAnthropic, _) => anthropic::vertex::path(call).map(Cow::Owned),
@@ -132,8 +142,10 @@ impl Format {
     /// Whether an answer of this content type is a stream.
     pub fn is_stream(self, content_type: &str) -> bool {
         match self {
+            Self::Bedrock => content_type.starts_with(crate::eventstream::CONTENT_TYPE),
             Self::OpenAi
             | Self::Anthropic
+            | Self::Cohere
             | Self::Gemini
             | Self::Vertex
             | Self::VertexAnthropic => content_type.starts_with("text/event-stream"),
@@ -191,6 +203,8 @@ pub fn request(
     let body = match kind.format {
         Format::OpenAi => openai::write_request(&request, upstream)?,
         Format::Anthropic => anthropic::write(&request, model)?,
+        Format::Bedrock => bedrock::write(&request, model)?,
+        Format::Cohere => cohere::write(&request, model)?,
         Format::Gemini => gemini::write(&request, model, Service::AiStudio)?,
         Format::Vertex => gemini::write(&request, model, Service::Vertex)?,
         Format::VertexAnthropic => anthropic::vertex::body(&anthropic::write(&request, model)?)
@@ -215,6 +229,8 @@ fn embed(upstream: &Upstream<'_>, body: &str) -> Result<Written, Unsupported> {
     let body = match upstream.kind.format {
         Format::Gemini => gemini::embeddings::write(&request, model, Service::AiStudio)?,
         Format::Vertex => gemini::embeddings::write(&request, model, Service::Vertex)?,
+        Format::Bedrock => bedrock::embeddings::write(&request, model)?,
+        Format::Cohere => cohere::embeddings::write(&request, Some(model))?,
         Format::OpenAi | Format::Anthropic | Format::VertexAnthropic => {
             return Err(json::not_supported("body"));
         }

@@ -119,6 +119,15 @@ pub mod memory {
         pub writes: Cell<u32>,
     }
 
+    impl Memory {
+        /// How many slots there are, and the bytes of their names and values.
+        pub fn size(&self) -> (usize, usize) {
+            let slots = self.slots.borrow();
+            let bytes = slots.iter().map(|(name, (value, _))| name.len() + value.len()).sum();
+            (slots.len(), bytes)
+        }
+    }
+
     impl SharedData for Memory {
         fn get(&self, slot: &str) -> Option<(Vec<u8>, u32)> {
             // An empty value reads as absent, and is not.

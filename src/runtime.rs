@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 pub use self::compile::load;
+use crate::address::Guard;
 use crate::config::error::Errors;
 use crate::config::values::Whole;
 use crate::consumer::{Consumer, Consumers};
@@ -41,10 +42,13 @@ pub struct Runtime {
     pub models: Models,
     pub admin: Vec<KeyDigest>,
     pub consumers: Consumers,
+    pub client_address: Option<Guard>,
     pub failover: Failover,
     pub mode: Mode,
     /// Adds `x-keyward-provider`, `-model`, `-key` and `-attempts` to answers.
     pub response_headers: bool,
+    /// Tells Envoy's other filters what a request used.
+    pub filter_state: bool,
     /// The session header that keeps a session on one key, in lower case.
     pub sticky: Option<String>,
     /// Largest request body in bytes; a larger one is refused with 413 before it is read.
@@ -169,11 +173,18 @@ pub enum Secret {
     Value(String),
     /// The request header that Envoy's `credential_injector` fills in the upstream chain, in lower case.
     Header(String),
+    /// There is none that Keyward knows of.
+    None,
 }
 
 impl Secret {
     pub const fn is_by_header(&self) -> bool {
         matches!(self, Self::Header(_))
+    }
+
+    /// Whether the credential that is sent is not the configuration's: it may change at any time.
+    pub const fn is_from_elsewhere(&self) -> bool {
+        matches!(self, Self::Header(_) | Self::None)
     }
 }
 
@@ -182,6 +193,7 @@ impl core::fmt::Debug for Secret {
         match self {
             Self::Value(_) => f.write_str("Value(***)"),
             Self::Header(name) => f.debug_tuple("Header").field(name).finish(),
+            Self::None => f.write_str("None"),
         }
     }
 }

@@ -269,8 +269,10 @@ fn cause(
         (Some(hint), _) => hint.min(rest.max).max(SHORTEST),
         (None, Reason::RateLimited) => back_off(rest.default, rest.max, level, random),
         (None, Reason::OutOfQuota) => rest.out_of_quota,
-        // A rotated secret by header shows only when it is used, so a refusal must not keep it from being.
-        (None, Reason::KeyRejected) if sent.key.secret.is_by_header() => rest.rejected.min(RECHECK),
+        // What rotates elsewhere shows only when it is used, so a refusal must not keep it from being.
+        (None, Reason::KeyRejected) if sent.key.secret.is_from_elsewhere() => {
+            rest.rejected.min(RECHECK)
+        }
         (None, Reason::KeyRejected) => rest.rejected,
         (None, Reason::Overloaded | Reason::Failing) => {
             back_off(rest.overloaded, rest.max, level, random)
@@ -282,7 +284,7 @@ fn cause(
 /// A hint of nothing is still a refusal: the next try is not at once.
 const SHORTEST: Duration = Duration::from_millis(100);
 
-/// How soon a rejected key whose secret comes by header is tried again.
+/// How soon a rejected key whose secret comes from elsewhere is tried again.
 const RECHECK: Duration = Duration::from_secs(60);
 
 /// Doubles with every rest in a row, up to a quarter more at random, never beyond `max`.

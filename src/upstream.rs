@@ -28,6 +28,10 @@ const NOT_FOR_PROVIDERS: [&str; 7] = [
 /// Request headers of Anthropic's clients that only Anthropic gets.
 pub const ANTHROPIC: [&str; 2] = ["anthropic-version", "anthropic-beta"];
 
+/// What Envoy's `aws_request_signing` leaves behind when an attempt at AWS is followed by another: a session token
+/// among it.
+const AWS: &str = "x-amz-";
+
 /// Answer headers that speak of the account behind the key, not of the client.
 const NOT_FOR_CLIENTS: [&str; 9] = [
     "anthropic-organization-id",
@@ -65,6 +69,7 @@ impl<'a> Own<'a> {
 /// The secret of a key as it is at the moment, and its fingerprint.
 #[derive(Clone, Copy)]
 pub struct Credentials<'a> {
+    /// Empty: nothing is sent.
     value: &'a [u8],
     pub fingerprint: u64,
 }
@@ -72,6 +77,7 @@ pub struct Credentials<'a> {
 /// `None`: the secret should have come in a header and did not.
 pub fn credentials<'a>(headers: &'a Headers, key: &'a Key) -> Option<Credentials<'a>> {
     match &key.secret {
+        Secret::None => Some(Credentials { value: b"", fingerprint: key.fingerprint }),
         Secret::Value(value) => {
             Some(Credentials { value: value.as_bytes(), fingerprint: key.fingerprint })
         }
@@ -104,6 +110,7 @@ pub fn address(
     cx.set_header(":path", format!("{}{path}{query}", provider.base_path));
     cx.set_header(":authority", provider.host.as_bytes());
     match provider.kind.credential {
+        _ if credentials.value.is_empty() => {}
         Credential::Bearer => {
             cx.set_header("authorization", [b"Bearer ", credentials.value].concat());
         }
@@ -139,6 +146,7 @@ pub fn strip(cx: &mut Cx<'_>, headers: &Headers) {
         if CREDENTIALS.contains(&name)
             || NOT_FOR_PROVIDERS.contains(&name)
             || name.starts_with("x-keyward-")
+            || name.starts_with(AWS)
         {
             cx.remove_header(name);
         }
@@ -216,6 +224,9 @@ mod tests {
             ("cookie", "a=b"),
             ("accept-encoding", "gzip"),
             ("x-envoy-original-url", "http://gateway.test/"),
+            ("x-amz-security-token", "session"),
+            ("x-amz-date", "20261122T000000Z"),
+            ("x-amz-content-sha256", "00"),
             ("x-keyward-cluster", "other"),
             ("x-keyward-state", "00.00"),
             ("x-keyward-secret-b", "sk-b"),

@@ -298,7 +298,7 @@ fn a_bad_value_is_refused_with_its_path() {
     let noon = "2026-12-25T12:00:00Z";
 
     let top: Vec<(&str, Value, String)> = vec![
-        ("provider", json!([]), "provider: unknown field; known: providers, key_pools, models, consumers, teams, roles, prices, identify, anonymous, temporary_keys, access, admin, failover, mode, response_headers, sticky, max_body".into()),
+        ("provider", json!([]), "provider: unknown field; known: providers, key_pools, models, consumers, teams, roles, prices, identify, anonymous, client_address, temporary_keys, access, admin, failover, mode, response_headers, filter_state, sticky, max_body".into()),
         ("providers", json!({}), "providers: expected an array, found an object".into()),
         ("providers", json!([]), "providers: expected at least 1".into()),
         ("models", Value::Null, "models: expected an array, found null".into()),
@@ -366,7 +366,7 @@ fn a_bad_value_is_refused_with_its_path() {
         (
             "secret",
             json!("sk-secret"),
-            "secret: expected an object with one of env, header, inline".into(),
+            "secret: expected an object with one of env, header, inline; or none".into(),
         ),
         ("secret", json!({}), "secret: expected exactly one of env, header, inline".into()),
         (
@@ -728,6 +728,7 @@ fn view(runtime: &Runtime) -> String {
     let exact: BTreeMap<_, _> = models.exact.iter().collect();
     let secret = |secret: &Secret| match secret {
         Secret::Value(text) | Secret::Header(text) => text.clone(),
+        Secret::None => String::new(),
     };
     let secrets: BTreeSet<_> = keys.iter().map(|key| (&key.name, secret(&key.secret))).collect();
     format!(

@@ -152,7 +152,7 @@ fn a_bad_value_is_refused_with_its_path() {
         (rule("model", json!("fast")), "consumers[0].allow.model: unknown field; known: models, endpoints, providers, cidrs, hours, header, route".into()),
         (rule("models", json!([])), "consumers[0].allow.models: expected at least 1".into()),
         (rule("models", json!(["*fast"])), "consumers[0].allow.models[0]: `*` may only be the last character".into()),
-        (rule("endpoints", json!(["chats"])), r#"consumers[0].allow.endpoints[0]: "chats" is not an endpoint; known: chat, completions, embeddings, responses, moderations, speech, transcriptions, translations, image_generations, image_edits, image_variations, messages, generate_content, models"#.into()),
+        (rule("endpoints", json!(["chats"])), r#"consumers[0].allow.endpoints[0]: "chats" is not an endpoint; known: chat, completions, embeddings, responses, moderations, speech, transcriptions, translations, image_generations, image_edits, image_variations, messages, rerank, generate_content, models"#.into()),
         (rule("cidrs", json!(["10.0.0.1/8"])), r#"consumers[0].allow.cidrs[0]: "10.0.0.1/8" is not a block of addresses; write it like 10.0.0.0/8 or 2001:db8::/32, with no bits behind the prefix"#.into()),
         (rule("hours", json!(["8-18"])), r#"consumers[0].allow.hours[0]: "8-18" are not hours; write them like 08:00-18:00 or mon-fri 22:00-06:00, UTC"#.into()),
         (rule("header", json!({"name": "x-env"})), "consumers[0].allow.header: expected exactly one of equals, prefix".into()),

@@ -84,6 +84,7 @@ fn translation(file: &str) -> Translation {
         endpoint: Endpoint::ChatCompletions,
         format: if file.starts_with("vertex") { Format::Vertex } else { Format::Gemini },
         include_usage: true,
+        model: "model".to_owned(),
         created: 1_790_000_000,
         nonce: 1,
         echo: Echo::default(),

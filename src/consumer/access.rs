@@ -226,6 +226,7 @@ fn provider_set(runtime: &Runtime, names: &[String]) -> ProviderSet {
     (0..runtime.providers.len()).filter(named).collect()
 }
 
+/// 403: known, but not allowed.
 pub fn denied(message: String) -> Refusal {
     Refusal { kind: "permission_error", ..Refusal::client(403, "permission_denied", message) }
 }

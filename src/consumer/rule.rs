@@ -199,7 +199,7 @@ pub fn allowed<'r>(
 }
 
 /// The names of operations in rules.
-pub const OPERATIONS: [(&str, Operation); 14] = [
+pub const OPERATIONS: [(&str, Operation); 15] = [
     ("chat", Operation::Api(Endpoint::ChatCompletions)),
     ("completions", Operation::Api(Endpoint::Completions)),
     ("embeddings", Operation::Api(Endpoint::Embeddings)),
@@ -212,6 +212,7 @@ pub const OPERATIONS: [(&str, Operation); 14] = [
     ("image_edits", Operation::Api(Endpoint::ImageEdits)),
     ("image_variations", Operation::Api(Endpoint::ImageVariations)),
     ("messages", Operation::Api(Endpoint::Messages)),
+    ("rerank", Operation::Api(Endpoint::Rerank)),
     ("generate_content", Operation::Api(Endpoint::GenerateContent)),
     ("models", Operation::Models),
 ];

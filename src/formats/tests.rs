@@ -20,6 +20,7 @@ fn translation(format: Format) -> Translation {
     let setup = Setup {
         endpoint: Endpoint::ChatCompletions,
         format,
+        model: "model".to_owned(),
         include_usage: false,
         created: 7,
         nonce: 1,

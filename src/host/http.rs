@@ -12,7 +12,7 @@ use crate::admin;
 use crate::attempt::{self, Attempt};
 use crate::consumer::identify::Caller;
 use crate::effect::{Cx, Effect, Flow};
-use crate::gateway::Gateway;
+use crate::gateway::{self, Gateway, Local};
 use crate::headers::Headers;
 use crate::limit::toll::SPENT;
 use crate::plan::FILTER_STATE;
@@ -134,7 +134,11 @@ impl Context for Http {
         for effect in cx.effects {
             if matches!(
                 effect,
-                Effect::Count(..) | Effect::Log(..) | Effect::Hold(_) | Effect::Release(_)
+                Effect::Count(..)
+                    | Effect::Log(..)
+                    | Effect::Hold(_)
+                    | Effect::Release(_)
+                    | Effect::SetFilterState(..)
             ) {
                 self.apply(&plugin, Message::Response, 0, effect);
             }
@@ -201,7 +205,10 @@ impl HttpContext for Http {
     fn on_http_response_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
         let headers = abi::headers(Message::Response);
         self.run(Message::Response, 0, |exchange, cx| match exchange {
-            Exchange::Gateway(gateway) => gateway.on_response_headers(cx, &headers),
+            Exchange::Gateway(gateway) => {
+                let local = if gateway::is_answered(&headers) { Local::default() } else { local() };
+                gateway.on_response_headers(cx, &headers, local)
+            }
             Exchange::Attempt(attempt) => attempt.on_response_headers(cx, &headers, end_of_stream),
             Exchange::Standalone(standalone) => {
                 standalone.on_response_headers(cx, &headers, end_of_stream)
@@ -245,6 +252,16 @@ fn caller(runtime: &Runtime, headers: &Headers) -> Caller {
         route: if route_asked { text(&["xds", "route_name"]) } else { None },
         route_metadata,
         properties: properties.collect(),
+    }
+}
+
+/// Of an answer that no attempt stage has let through.
+fn local() -> Local {
+    let attempts = abi::property(&["upstream", "request_attempt_count"]);
+    let details = abi::property(&["response", "code_details"]);
+    Local {
+        unsent: attempts.is_some_and(|count| count.iter().all(|byte| *byte == 0)),
+        undecided: details.is_some_and(|details| details == b"rate_limiter_error"),
     }
 }
 

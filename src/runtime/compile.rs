@@ -14,6 +14,7 @@ use super::{
     Key, KeyDigest, KeyIndex, Model, Models, Provider, ProviderIndex, Runtime, SLOTS, Secret,
     Target, fingerprint,
 };
+use crate::config::addresses::ClientAddress;
 use crate::config::error::{ConfigError, Errors, LoadError, known, quoted};
 use crate::config::secrets::{EnvironmentName, SecretSource};
 use crate::config::source::Document;
@@ -67,8 +68,10 @@ impl Runtime {
         let mut providers = compiler.providers(&config.providers, &pools, &brought);
         compiler.prices(&config, &mut providers);
         let models = compiler.models(&config.models, &config.providers);
-        let consumers = compiler.consumers(&config);
+        let mut consumers = compiler.consumers(&config);
         compiler.check_costs(&config, &providers, &models, &consumers);
+        let client_address = config.client_address.take().map(ClientAddress::into_guard);
+        consumers.asks.address |= client_address.is_some();
         compiler.warn_of_unused(&config);
         compiler.warn_of_shared_secrets();
 
@@ -83,9 +86,11 @@ impl Runtime {
             models,
             admin,
             consumers,
+            client_address,
             failover: config.failover,
             mode: config.mode,
             response_headers: config.response_headers,
+            filter_state: config.filter_state,
             sticky: config.sticky.map(|sticky| sticky.header.0),
             max_body: config.max_body.0,
             warnings: compiler.warnings,
@@ -359,6 +364,7 @@ impl<'e> Compiler<'e> {
     fn secret(&mut self, source: &SecretSource, location: ValuePointerRef<'_>) -> Option<Secret> {
         let location = location.push_key("secret");
         match source {
+            SecretSource::None => return Some(Secret::None),
             SecretSource::Header(name) => return Some(Secret::Header(name.0.clone())),
             SecretSource::Environment(name) => {
                 self.environment_secret(name, location.push_key("env"))
@@ -476,7 +482,8 @@ impl<'e> Compiler<'e> {
 
     /// Two records for one key at the provider: each rests on its own, so the other is tried in vain.
     fn warn_of_shared_secrets(&mut self) {
-        for (index, key) in self.keys.iter().enumerate() {
+        let keys = self.keys.iter().enumerate();
+        for (index, key) in keys.filter(|(_, key)| key.secret != Secret::None) {
             let earlier = self.keys.iter().take(index).find(|other| other.secret == key.secret);
             if let Some(other) = earlier {
                 let names = (&other.name, &key.name);
@@ -520,7 +527,7 @@ impl Owner<'_> {
             name: format!("{name}/{id}"),
             fingerprint: match &secret {
                 Secret::Value(value) => fingerprint(value.as_bytes()),
-                Secret::Header(_) => 0,
+                Secret::Header(_) | Secret::None => 0,
             },
             secret,
             weight: written.weight.to_u32(),

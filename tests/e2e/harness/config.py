@@ -89,8 +89,40 @@ def two_stages(document: dict, endpoints: dict[str, Endpoint], environment: list
     return _two_stages(load(SHIPPED / "envoy.yaml"), document, endpoints, environment, **options)
 
 
+def sign(bootstrap: dict, provider: str):
+    """Has Envoy sign what goes to the provider, as `bedrock.yaml` does."""
+    shipped = load(SHIPPED / "bedrock.yaml")["static_resources"]["clusters"]
+    options = next(cluster for cluster in shipped if cluster["name"] == "bedrock")["typed_extension_protocol_options"]
+    (filters,) = [value["http_filters"] for value in options.values()]
+    router = connection_manager(bootstrap)["http_filters"][-1]["typed_config"]
+    filters[0] = router["upstream_http_filters"][0]
+    cluster = next(cluster for cluster in bootstrap["static_resources"]["clusters"] if cluster["name"] == provider)
+    cluster["typed_extension_protocol_options"] = options
+
+
 def secrets_by_sds(document: dict, endpoints: dict[str, Endpoint], folder: str, **options) -> dict:
     return _two_stages(load(SHIPPED / "secrets-sds.yaml", folder), document, endpoints, [], **options)
+
+
+def limited_by_service(service_port: int):
+    """Two stages with the shipped `ratelimit` filter between them, asking a service on that port."""
+
+    def build(document: dict, endpoints: dict[str, Endpoint], environment: list[str], **options) -> dict:
+        bootstrap = load(SHIPPED / "ratelimit.yaml")
+        clusters = bootstrap["static_resources"]["clusters"]
+        (service,) = (cluster for cluster in clusters if cluster["name"] == "ratelimit")
+        target = service["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
+        target["address"] = loopback(service_port)
+        bootstrap = _two_stages(bootstrap, document, endpoints, environment, **options)
+        bootstrap["static_resources"]["clusters"].append(service)
+        return bootstrap
+
+    return build
+
+
+def ratelimit_filter(bootstrap: dict) -> dict:
+    filters = connection_manager(bootstrap)["http_filters"]
+    return next(item["typed_config"] for item in filters if item["name"] == "envoy.filters.http.ratelimit")
 
 
 def _two_stages(

@@ -31,6 +31,8 @@ class Setup:
     providers: dict[str, list]
     models: list[dict] | None = None
     stage: str = "two"  # two | standalone
+    build: Callable[..., dict] | None = None
+    """Envoy's configuration where it is not the shipped one of the stage."""
     provider_fields: dict[str, dict] = field(default_factory=dict)
     document_fields: dict = field(default_factory=dict)
     http2: bool = False
@@ -38,6 +40,8 @@ class Setup:
     """Providers whose port refuses connections."""
     elsewhere: dict[str, Endpoint] = field(default_factory=dict)
     """Providers that are not scripted, and where they are."""
+    variables: dict[str, str] = field(default_factory=dict)
+    """More of Envoy's environment."""
     as_json: bool = False
     concurrency: int = 1
     version: str = CURRENT
@@ -93,14 +97,14 @@ class Gateway:
         }
         self._refusing = {name: _refusing_port() for name in setup.refused}
         environment = setup.environment()
-        build = config.two_stages if setup.stage == "two" else config.standalone
+        build = setup.build or (config.two_stages if setup.stage == "two" else config.standalone)
         self.bootstrap = build(
             setup.document(), self.endpoints(), list(environment), as_json=setup.as_json, version=setup.version
         )
         if setup.change:
             setup.change(self.bootstrap)
         try:
-            self.envoy = Envoy(self.bootstrap, folder, environment, setup.concurrency, setup.version, setup.arguments)
+            self.envoy = Envoy(self.bootstrap, folder, environment | setup.variables, setup.concurrency, setup.version, setup.arguments)
         except BaseException:
             self._close_upstreams()
             raise
