@@ -163,7 +163,8 @@ impl Gateway {
         }
         if is_answered(headers) || status < 400 {
             self.answer = Some(if status < 400 { Given::Answer } else { Given::Error });
-            if plan.toll.is_some() {
+            // A refusal has its own hints.
+            if plan.toll.is_some() && status < 400 {
                 if self.statements.is_empty() {
                     self.statements = toll::statements(cx, plan);
                 }

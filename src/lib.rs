@@ -15,7 +15,8 @@
 //! ```
 //!
 //! 1. [`gateway`] (once per request) finds out who calls and what they may ([`consumer`]), takes the client's
-//!    credentials off, reads the body once, finds the model's targets and claims a key for the first that has one
+//!    credentials off, reads the body once, charges the limits for an estimate, which is settled at the end of the
+//!    stream ([`limit`], [`price`]), finds the model's targets and claims a key for the first that has one
 //!    ([`routing`], [`keys`]). What it decided is a [`plan::Plan`], left in filter state.
 //! 2. [`attempt`] (once per attempt, a fresh context in Envoy's upstream chain) puts the key in, addresses the
 //!    request and patches its body ([`trip`], [`upstream`], [`members`]).
@@ -43,6 +44,7 @@
 //! | a format | [`conversation`], [`formats`] |
 //! | what an answer means for a key | [`signal`], [`hint`] |
 //! | how a key is chosen | [`keys`], [`record`] |
+//! | what is limited, and how that is counted | [`limit`], [`price`] |
 //! | what a client is told | [`reply`], [`shortage`] |
 //! | how state is kept | [`ledger`], [`record`], [`tally`], [`table`] |
 //! | what happens in Envoy, and what its other filters learn | [`effect`], `host`, [`filter_state`] |

@@ -477,6 +477,9 @@ impl Standalone {
     /// The headers of an answer go to the client.
     fn passed(&self, cx: &mut Cx<'_>) {
         cx.remove_header(ANSWERED_HEADER);
+        if !matches!(&self.state, State::Sent(trip) if trip.status < 400) {
+            return;
+        }
         for (name, value) in refusal::fields(&self.statements, cx.now) {
             cx.set_header(name, value);
         }

@@ -254,15 +254,29 @@ def test_openai_s_client_waits_as_told_and_succeeds(start):
 def test_a_reload_keeps_the_counts(start, tmp_path):
     path = tmp_path / "listeners.json"
     consumers = [consumer("acme", limits=[{"requests": 4, "per": "day"}, {"concurrency": 9}])]
-    gateway = gateway_of(start, consumers, change=with_listeners_from(path))
-    for _ in range(3):
-        assert gateway.chat(bearer("acme")).status == 200
+    # Time for a connection to be told `connection: close` before it is closed.
+    arguments = ("--drain-time-s", "5", "--drain-strategy", "immediate")
+    gateway = gateway_of(start, consumers, change=with_listeners_from(path), arguments=arguments)
+
+    def chat():
+        client = Client(gateway.port)
+        answer = client.chat(bearer("acme"))
+        client.close()
+        return answer
+
+    def models() -> str:
+        client = Client(gateway.port)
+        answer = client.get("/v1/models", **bearer("acme"))
+        client.close()
+        return str(answer.body)
+
+    assert [chat().status for _ in range(3)] == [200] * 3
     document = gateway.setup.document()
     document["consumers"][0]["limits"] = [{"tokens": 90_000, "per": "day"}, {"requests": 5, "per": "day"}]
     document["models"].append({"name": "next", "targets": [{"provider": "openai"}]})
     write_listener(path, changed(current_listener(path), document))
-    eventually(lambda: "next" in str(gateway.client.get("/v1/models", **bearer("acme")).body))
-    answers = [gateway.chat(bearer("acme")) for _ in range(3)]
+    eventually(lambda: "next" in models())
+    answers = [chat() for _ in range(3)]
     assert [answer.status for answer in answers] == [200, 200, 429]
     assert [left(answer, "requests") for answer in answers] == [1, 0, 0]
 

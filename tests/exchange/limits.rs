@@ -119,6 +119,20 @@ fn what_is_not_answered_is_given_back() {
 }
 
 #[test]
+fn a_shortage_keeps_its_own_hints() {
+    let world = limited_world(one(keys(["a"])), day(10_000));
+    world.on("a", [limited(20)]);
+    // Found out by the attempt stage, then known to the gateway stage.
+    for _ in 0..2 {
+        let got = world.ask(&chat("fast"));
+        assert_eq!(got.outcome(), "429 keys_temporarily_exhausted");
+        assert!(got.headers["ratelimit"].starts_with("\"keys\";r=0"), "{:?}", got.headers);
+        assert_eq!(got.headers["x-ratelimit-remaining-requests"], "0");
+    }
+    assert_eq!(used(&world), (0, 1, 0), "the second was never sent");
+}
+
+#[test]
 fn keys_and_providers_are_tried_on_one_charge() {
     let providers = json!([provider("a", keys(["a1", "a2"])), provider("b", keys(["b1"]))]);
     let world = limited_world(document(providers), day(10_000));
