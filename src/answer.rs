@@ -33,7 +33,7 @@ pub struct Answer {
 enum Kind {
     Stream(StreamObserver, Endpoint),
     Json(JsonObserver),
-    Translated(Translation),
+    Translated(Box<Translation>),
 }
 
 /// What the client is to see of an answer.
@@ -70,7 +70,7 @@ impl Answer {
         let kind = match shown.translation {
             Some(setup) => {
                 let streamed = setup.format.is_stream(content_type);
-                Kind::Translated(Translation::new(setup, streamed))
+                Kind::Translated(Box::new(Translation::new(setup, streamed)))
             }
             None if streamed => Kind::Stream(StreamObserver::new(shown.hide_usage), endpoint),
             None => Kind::Json(JsonObserver::new()),

@@ -9,9 +9,11 @@
 pub mod consumers;
 pub mod error;
 pub mod limits;
+pub mod prices;
 pub mod rules;
 pub mod secrets;
 pub mod source;
+pub mod temporary;
 pub mod values;
 
 use deserr::{Deserr, IntoValue, ValueKind, ValuePointerRef};
@@ -19,8 +21,10 @@ use serde_json::{Map, Value};
 
 use self::consumers::{Anonymous, Consumer, Role, Source, Team};
 use self::error::{Errors, Invalid, unknown_field, wrong_kind};
+use self::prices::{MAX_PRICES, Price};
 use self::secrets::{PresentedKey, SecretSource};
 use self::source::Document;
+use self::temporary::{AccessRequests, TemporaryKeys};
 use self::values::{
     BasePath, Bytes, Cluster, HeaderName, Host, List, Location, ModelPattern, Name, Project,
     TargetModel, Whole, check_length,
@@ -58,10 +62,14 @@ pub struct Config {
     pub consumers: Vec<Entry<Consumer>>,
     pub teams: Vec<Entry<Team>>,
     pub roles: Vec<Entry<Role>>,
+    /// What models cost, instead of and besides the built-in table.
+    pub prices: Vec<Entry<Price>>,
     /// Where an identity is looked for, the first that a request has decides; default: in a key, if any consumer
     /// has one.
     pub identify: Option<List<Source, 0, MAX_SOURCES>>,
     pub anonymous: Anonymous,
+    pub temporary_keys: Option<TemporaryKeys>,
+    pub access: Option<AccessRequests>,
     /// Who may read the status.
     pub admin: Admin,
     pub failover: Failover,
@@ -236,8 +244,11 @@ impl Config {
             consumers: top.entries("consumers", 0, MAX_CONSUMERS),
             teams: top.entries("teams", 0, MAX_TEAMS),
             roles: top.entries("roles", 0, MAX_ROLES),
+            prices: top.entries("prices", 0, MAX_PRICES),
             identify: top.field("identify"),
             anonymous: top.field("anonymous").unwrap_or_default(),
+            temporary_keys: top.field("temporary_keys"),
+            access: top.field("access"),
             admin: top.field("admin").unwrap_or_default(),
             failover: top.field("failover").unwrap_or_default(),
             mode: top.field("mode").unwrap_or_default(),

@@ -10,12 +10,15 @@ pub mod identify;
 pub mod route;
 pub mod rule;
 
+use core::time::Duration;
 use std::collections::HashMap;
 
 use self::rule::Rules;
 use crate::limit::Limits;
 use crate::runtime::{KeyDigest, KeyIndex, ProviderIndex, SLOTS, Window};
 use crate::time::UnixTime;
+use crate::token::Signing;
+use crate::totp;
 
 /// Index into [`Consumers::list`].
 pub type ConsumerIndex = usize;
@@ -31,6 +34,10 @@ pub struct Consumers {
     /// Where an identity is looked for: the first that a request has decides.
     pub sources: Vec<Source>,
     pub asks: Asks,
+    /// Issues and verifies temporary keys; `None`: there are none.
+    pub signing: Option<Signing>,
+    /// Longest life of what is granted to those who ask for access; `None`: nobody may ask.
+    pub access_ttl: Option<Duration>,
     keys: Keys,
     /// By name, and by the other texts that name it.
     names: HashMap<String, ConsumerIndex>,
@@ -48,6 +55,8 @@ pub struct Consumer {
     pub rules: Rules,
     pub limits: Limits,
     pub own_keys: Vec<OwnKeys>,
+    /// Where issuing a temporary key needs a code.
+    pub second_factor: Option<totp::Secret>,
 }
 
 #[derive(Debug)]
@@ -158,6 +167,11 @@ impl Consumer {
     /// Record of what was used by it, in shared data.
     pub fn usage_slot(&self) -> String {
         format!("{SLOTS}/usage/consumer/{}", self.name)
+    }
+
+    /// Record of the codes that it has presented.
+    pub fn second_factor_slot(&self) -> String {
+        format!("{SLOTS}/totp/{}", self.name)
     }
 }
 

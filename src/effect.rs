@@ -53,6 +53,8 @@ pub struct Cx<'a> {
     pub holder: u64,
     pub now: UnixTime,
     pub random: Random,
+    /// Bytes that nobody can guess; `None`: the host has none.
+    pub entropy: fn() -> Option<[u8; 16]>,
     pub effects: Vec<Effect>,
 }
 
@@ -65,7 +67,8 @@ impl<'a> Cx<'a> {
         seed: u64,
     ) -> Self {
         let random = Random::new(seed);
-        Self { runtime, shared, process_key, holder: 0, now, random, effects: Vec::new() }
+        let (entropy, effects): (fn() -> _, _) = (|| None, Vec::new());
+        Self { runtime, shared, process_key, holder: 0, now, random, entropy, effects }
     }
 
     pub fn set_header(&mut self, name: &'static str, value: impl Into<Vec<u8>>) {

@@ -23,6 +23,12 @@ pub enum Endpoint {
     Messages,
     /// Anthropic's: how many tokens a request to [`Self::Messages`] has.
     CountTokens,
+    /// Cohere's, in the shape that Jina, vLLM and others have taken over.
+    Rerank,
+    /// Google's, streamed and not.
+    GenerateContent,
+    /// Google's: how many tokens a request to [`Self::GenerateContent`] has.
+    CountContentTokens,
 }
 
 /// Whose words a client speaks: the shape of its errors and of the events of its streams.
@@ -35,6 +41,8 @@ pub enum Dialect {
     Anthropic,
     /// OpenAI's Responses, which has errors in streams of its own.
     Responses,
+    /// Google's.
+    Gemini,
 }
 
 /// A set of endpoints.
@@ -53,9 +61,14 @@ pub enum Operation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route<'a> {
     Api(Endpoint),
+    /// One of Google's, whose path names the model, percent-encoded, and tells whether the answer is streamed.
+    Named {
+        endpoint: Endpoint,
+        model: &'a str,
+        stream: bool,
+    },
     Models,
     Model(&'a str),
-    Status,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,10 +76,12 @@ pub enum RouteError {
     Unknown,
     /// The path exists; the only method it takes.
     Method(&'static str),
+    /// Google's streams without `alt=sse` are arrays, which are not passed on.
+    Array,
 }
 
 impl Endpoint {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::ChatCompletions,
         Self::Completions,
         Self::Embeddings,
@@ -80,9 +95,12 @@ impl Endpoint {
         Self::ImageVariations,
         Self::Messages,
         Self::CountTokens,
+        Self::Rerank,
+        Self::GenerateContent,
+        Self::CountContentTokens,
     ];
 
-    /// Below the provider's base path.
+    /// Below the provider's base path; where the model is named in it, what follows the name.
     pub const fn path(self) -> &'static str {
         match self {
             Self::ChatCompletions => "/chat/completions",
@@ -98,13 +116,22 @@ impl Endpoint {
             Self::ImageVariations => "/images/variations",
             Self::Messages => "/messages",
             Self::CountTokens => "/messages/count_tokens",
+            Self::Rerank => "/rerank",
+            Self::GenerateContent => ":generateContent",
+            Self::CountContentTokens => ":countTokens",
         }
+    }
+
+    /// Whether the path names the model, and the body does not.
+    pub const fn names_model(self) -> bool {
+        matches!(self, Self::GenerateContent | Self::CountContentTokens)
     }
 
     pub const fn dialect(self) -> Dialect {
         match self {
             Self::Messages | Self::CountTokens => Dialect::Anthropic,
             Self::Responses => Dialect::Responses,
+            Self::GenerateContent | Self::CountContentTokens => Dialect::Gemini,
             _ => Dialect::OpenAi,
         }
     }
@@ -118,6 +145,7 @@ impl Endpoint {
     pub const fn operation(self) -> Operation {
         match self {
             Self::CountTokens => Operation::Api(Self::Messages),
+            Self::CountContentTokens => Operation::Api(Self::GenerateContent),
             other => Operation::Api(other),
         }
     }
@@ -142,7 +170,7 @@ impl Endpoint {
     /// Whether it is known how its streams end, so that one without an end was cut off. Those of audio and images
     /// differ from service to service.
     pub const fn ends_streams_alike(self) -> bool {
-        self.is_conversation() || matches!(self, Self::Completions)
+        self.is_conversation() || matches!(self, Self::Completions | Self::GenerateContent)
     }
 
     /// Whether its streams take `stream_options.include_usage`; the Responses API reports usage unasked.
@@ -179,34 +207,60 @@ impl Endpoints {
 }
 
 /// Whose words a client speaks whose request is not understood, or is for nothing of its own: the path tells, or
-/// the header that all of Anthropic's clients send.
+/// the header that all of Anthropic's or Google's clients send.
 pub fn dialect(path: &str, headers: &Headers) -> Dialect {
     if path.starts_with("/v1/messages") || headers.contains("anthropic-version") {
         Dialect::Anthropic
+    } else if path.starts_with("/v1beta/") || headers.contains("x-goog-api-key") {
+        Dialect::Gemini
     } else {
         Dialect::OpenAi
     }
 }
 
-/// Matches `:method` and `:path`; the query does not count.
+/// Matches `:method` and `:path`; the query counts for Google's streams alone. Keyward's own API is [`crate::admin`]'s.
 pub fn route<'a>(method: &str, path: &'a str) -> Result<Route<'a>, RouteError> {
-    let path = path.split(['?', '#']).next().unwrap_or_default();
-    let (route, wanted) = if path == "/keyward/status" {
-        (Route::Status, "GET")
-    } else {
-        let path = path.strip_prefix("/v1").ok_or(RouteError::Unknown)?;
-        let api = Endpoint::ALL.into_iter().find(|endpoint| endpoint.path() == path);
-        match (api, path.strip_prefix("/models")) {
-            (Some(endpoint), _) => (Route::Api(endpoint), "POST"),
-            (None, Some("" | "/")) => (Route::Models, "GET"),
-            (None, Some(rest)) => match rest.strip_prefix('/') {
-                Some(id) => (Route::Model(id), "GET"),
-                None => return Err(RouteError::Unknown),
-            },
-            (None, None) => return Err(RouteError::Unknown),
-        }
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    let path = path.split('#').next().unwrap_or_default();
+    if let Some(named) = named(path) {
+        return match named {
+            _ if method != "POST" => Err(RouteError::Method("POST")),
+            Route::Named { stream: true, .. } if !query.split('&').any(|q| q == "alt=sse") => {
+                Err(RouteError::Array)
+            }
+            named => Ok(named),
+        };
+    }
+    // Where Cohere's own clients ask.
+    let path = if path == "/v2/rerank" { "/v1/rerank" } else { path };
+    let path = path.strip_prefix("/v1").ok_or(RouteError::Unknown)?;
+    let is_it = |api: &Endpoint| api.path() == path && !api.names_model();
+    let api = Endpoint::ALL.into_iter().find(is_it);
+    let (route, wanted) = match (api, path.strip_prefix("/models")) {
+        (Some(endpoint), _) => (Route::Api(endpoint), "POST"),
+        (None, Some("" | "/")) => (Route::Models, "GET"),
+        (None, Some(rest)) => match rest.strip_prefix('/') {
+            Some(id) => (Route::Model(id), "GET"),
+            None => return Err(RouteError::Unknown),
+        },
+        (None, None) => return Err(RouteError::Unknown),
     };
     if method == wanted { Ok(route) } else { Err(RouteError::Method(wanted)) }
+}
+
+/// `/v1beta/models/MODEL:METHOD`, of each version of Google's API: its clients choose one, the provider's base path
+/// has another.
+fn named(path: &str) -> Option<Route<'_>> {
+    let versions = ["/v1beta/", "/v1/", "/v1alpha/"];
+    let resource = versions.iter().find_map(|version| path.strip_prefix(version))?;
+    let (model, method) = resource.strip_prefix("models/")?.rsplit_once(':')?;
+    let (endpoint, stream) = match method {
+        "generateContent" => (Endpoint::GenerateContent, false),
+        "streamGenerateContent" => (Endpoint::GenerateContent, true),
+        "countTokens" => (Endpoint::CountContentTokens, false),
+        _ => return None,
+    };
+    Some(Route::Named { endpoint, model, stream })
 }
 
 #[cfg(test)]
@@ -222,13 +276,17 @@ mod tests {
             ("POST", "/v1/messages?beta=true", Ok(Route::Api(Endpoint::Messages))),
             ("POST", "/v1/messages/count_tokens", Ok(Route::Api(Endpoint::CountTokens))),
             ("POST", "/v1/messages/batches", Err(RouteError::Unknown)),
+            ("POST", "/v1/rerank", Ok(Route::Api(Endpoint::Rerank))),
+            ("POST", "/v2/rerank", Ok(Route::Api(Endpoint::Rerank))),
+            ("GET", "/v2/rerank", Err(RouteError::Method("POST"))),
+            ("POST", "/v2/chat", Err(RouteError::Unknown)),
             ("POST", "/v1/audio/speech", Ok(Route::Api(Endpoint::Speech))),
             ("POST", "/v1/audio/voices", Err(RouteError::Unknown)),
             ("GET", "/v1/images/edits", Err(RouteError::Method("POST"))),
             ("GET", "/v1/models", Ok(Route::Models)),
             ("GET", "/v1/models?limit=1", Ok(Route::Models)),
             ("GET", "/v1/models/meta/llama", Ok(Route::Model("meta/llama"))),
-            ("GET", "/keyward/status", Ok(Route::Status)),
+            ("GET", "/keyward/status", Err(RouteError::Unknown)),
             ("GET", "/v1/chat/completions", Err(RouteError::Method("POST"))),
             ("POST", "/v1/models", Err(RouteError::Method("GET"))),
             ("POST", "/v1/files", Err(RouteError::Unknown)),
@@ -239,6 +297,13 @@ mod tests {
             ("POST", "/chat/completions", Err(RouteError::Unknown)),
             ("GET", "/v1/modelsx", Err(RouteError::Unknown)),
             ("GET", "", Err(RouteError::Unknown)),
+            ("POST", "/v1:generateContent", Err(RouteError::Unknown)),
+            ("POST", "/v1beta/models/m:embedContent", Err(RouteError::Unknown)),
+            ("POST", "/v1beta/files/m:generateContent", Err(RouteError::Unknown)),
+            ("POST", "/v2/models/m:generateContent", Err(RouteError::Unknown)),
+            ("GET", "/v1beta/models/m:generateContent", Err(RouteError::Method("POST"))),
+            ("POST", "/v1beta/models/m:streamGenerateContent", Err(RouteError::Array)),
+            ("POST", "/v1beta/models/m:streamGenerateContent?alt=json", Err(RouteError::Array)),
         ] {
             assert_eq!(route(method, path), expected, "{method} {path}");
         }
@@ -254,5 +319,25 @@ mod tests {
             let all = Endpoints::of(&Endpoint::ALL);
             assert!(all.has(endpoint) && !all.without(endpoint).has(endpoint));
         }
+    }
+    #[test]
+    fn googles_paths_name_a_model() {
+        use Endpoint::{CountContentTokens, GenerateContent};
+        for (path, endpoint, model, stream) in [
+            ("/v1beta/models/m:generateContent", GenerateContent, "m", false),
+            ("/v1/models/m:generateContent?key=1", GenerateContent, "m", false),
+            ("/v1alpha/models/a/b:c:countTokens", CountContentTokens, "a/b:c", false),
+            (
+                "/v1beta/models/m%2Fx:streamGenerateContent?a=b&alt=sse",
+                GenerateContent,
+                "m%2Fx",
+                true,
+            ),
+        ] {
+            assert_eq!(route("POST", path), Ok(Route::Named { endpoint, model, stream }), "{path}");
+        }
+        let whose = |path| dialect(path, &Headers::default());
+        assert_eq!(whose("/v1beta/files"), Dialect::Gemini);
+        assert_eq!(whose("/v1/files"), Dialect::OpenAi);
     }
 }

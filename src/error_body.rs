@@ -10,6 +10,7 @@
 //! | xAI, Hugging Face | `{"code","error":"text"}`, `{"error":"text","error_type"}` |
 //! | Mistral, vLLM | `{"object":"error","message","type","code"}`, `{"detail":"text"}` |
 //! | Alibaba | `{"code","message","request_id"}` |
+//! | AWS | `{"message"}`, `{"Message"}`; the code is in the header `x-amzn-errortype` |
 //! | MiniMax | `{"base_resp":{"status_code","status_msg"}}`, with status 200 |
 //!
 //! Members that are absent or of another type are skipped. No `Debug`: an error body may quote a prompt
@@ -63,7 +64,7 @@ struct Envelope<'a> {
     code: Option<&'a RawValue>,
     #[serde(borrow)]
     error_type: Option<&'a RawValue>,
-    #[serde(borrow)]
+    #[serde(borrow, alias = "Message")]
     message: Option<&'a RawValue>,
     #[serde(borrow)]
     detail: Option<&'a RawValue>,

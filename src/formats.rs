@@ -11,12 +11,16 @@
 //! | `openai` (chat completions) | requests read; answers, streams, errors written | requests written; answers, streams read |
 //! | `anthropic` (Messages) | the same | the same |
 //! | `responses` | the same | |
-//! | `gemini` (`generateContent`) | | the same |
+//! | `gemini` (`generateContent`) | errors written: they are served by providers of the same format alone | the same |
+//! | `bedrock` (Converse) | | the same |
+//! | `cohere` (Chat, version 2) | | the same |
 //!
 //! Each format documents in tables what it maps, drops and refuses. A translation fails closed: what cannot be
 //! translated is an error in the client's format, and no byte of the provider's reaches a client.
 
 mod anthropic;
+mod bedrock;
+mod cohere;
 mod embeddings;
 mod estimate;
 mod failure;
@@ -38,6 +42,7 @@ use self::gemini::Service;
 
 pub use self::translation::{Setup, Translation};
 pub(crate) use anthropic::VERSION as ANTHROPIC_VERSION;
+pub(crate) use gemini::status as google_status;
 
 /// What a provider speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +51,10 @@ pub enum Format {
     OpenAi,
     /// Messages.
     Anthropic,
+    /// AWS Bedrock's Converse.
+    Bedrock,
+    /// Cohere's Chat, version 2.
+    Cohere,
     /// Google's `generateContent`.
     Gemini,
     /// The same, of Vertex AI.
@@ -109,7 +118,7 @@ impl Format {
                 matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Responses)
             }
             Self::VertexAnthropic => endpoint.is_conversation(),
-            Self::Gemini | Self::Vertex => {
+            Self::Bedrock | Self::Cohere | Self::Gemini | Self::Vertex => {
                 endpoint.is_conversation() || matches!(endpoint, Endpoint::Embeddings)
             }
         }
@@ -119,9 +128,11 @@ impl Format {
     /// model cannot stand in a path.
     pub fn path(self, call: &Call<'_>) -> Option<Cow<'static, str>> {
         match (self, call.way) {
-            (Self::OpenAi | Self::Anthropic, Way::Native) => Some(call.endpoint.path().into()),
+            (_, Way::Native) => Some(call.endpoint.path().into()),
             (Self::OpenAi, Way::Translated) => Some(Endpoint::ChatCompletions.path().into()),
             (Self::Anthropic, Way::Translated) => Some(Endpoint::Messages.path().into()),
+            (Self::Bedrock, Way::Translated) => bedrock::path(call).map(Cow::Owned),
+            (Self::Cohere, Way::Translated) => Some(cohere::path(call.endpoint).into()),
             (Self::Gemini, _) => gemini::path(call, Service::AiStudio).map(Cow::Owned),
             (Self::Vertex, _) => gemini::path(call, Service::Vertex).map(Cow::Owned),
             (Self::VertexAnthropic, _) => anthropic::vertex::path(call).map(Cow::Owned),
@@ -131,12 +142,24 @@ impl Format {
     /// Whether an answer of this content type is a stream.
     pub fn is_stream(self, content_type: &str) -> bool {
         match self {
+            Self::Bedrock => content_type.starts_with(crate::eventstream::CONTENT_TYPE),
             Self::OpenAi
             | Self::Anthropic
+            | Self::Cohere
             | Self::Gemini
             | Self::Vertex
             | Self::VertexAnthropic => content_type.starts_with("text/event-stream"),
         }
+    }
+
+    /// Whether a request in the client's own words still has to be wrapped for the provider ([`Self::wrap`]).
+    pub const fn wraps(self) -> bool {
+        matches!(self, Self::VertexAnthropic)
+    }
+
+    /// `None`: it is no JSON object.
+    pub fn wrap(self, body: Vec<u8>) -> Option<Vec<u8>> {
+        if self.wraps() { anthropic::vertex::body(&body) } else { Some(body) }
     }
 
     /// Whether a provider's host and base path are made of a project and a location of Google Cloud.
@@ -169,16 +192,19 @@ pub fn request(
     let body = body.trim_start_matches('\u{feff}');
     let Upstream { kind, model, .. } = *upstream;
     if endpoint == Endpoint::Embeddings {
-        return embed(kind, body, model);
+        return embed(upstream, body);
     }
     let (request, echo) = match endpoint.dialect() {
         Dialect::OpenAi => (openai::read(body)?, Echo::default()),
         Dialect::Anthropic => (anthropic::read_request(body)?, Echo::default()),
         Dialect::Responses => responses::read_request(body)?,
+        Dialect::Gemini => return Err(json::not_supported("body")),
     };
     let body = match kind.format {
         Format::OpenAi => openai::write_request(&request, upstream)?,
         Format::Anthropic => anthropic::write(&request, model)?,
+        Format::Bedrock => bedrock::write(&request, model)?,
+        Format::Cohere => cohere::write(&request, model)?,
         Format::Gemini => gemini::write(&request, model, Service::AiStudio)?,
         Format::Vertex => gemini::write(&request, model, Service::Vertex)?,
         Format::VertexAnthropic => anthropic::vertex::body(&anthropic::write(&request, model)?)
@@ -197,11 +223,14 @@ pub fn count_tokens(body: &[u8]) -> Result<u64, Unsupported> {
     anthropic::read_request(body.trim_start_matches('\u{feff}')).map(|r| estimate::tokens(&r))
 }
 
-fn embed(kind: &Kind, body: &str, model: &str) -> Result<Written, Unsupported> {
+fn embed(upstream: &Upstream<'_>, body: &str) -> Result<Written, Unsupported> {
     let request = embeddings::read(body)?;
-    let body = match kind.format {
+    let model = upstream.model;
+    let body = match upstream.kind.format {
         Format::Gemini => gemini::embeddings::write(&request, model, Service::AiStudio)?,
         Format::Vertex => gemini::embeddings::write(&request, model, Service::Vertex)?,
+        Format::Bedrock => bedrock::embeddings::write(&request, model)?,
+        Format::Cohere => cohere::embeddings::write(&request, Some(model))?,
         Format::OpenAi | Format::Anthropic | Format::VertexAnthropic => {
             return Err(json::not_supported("body"));
         }
@@ -222,6 +251,7 @@ fn write_error(dialect: Dialect, failure: &Failure<'_>) -> Vec<u8> {
     match dialect {
         Dialect::OpenAi | Dialect::Responses => openai::error(failure),
         Dialect::Anthropic => anthropic::error(failure),
+        Dialect::Gemini => gemini::error(failure),
     }
 }
 
@@ -240,6 +270,10 @@ pub fn cut_event(dialect: Dialect, out: &mut Vec<u8>) {
     match dialect {
         Dialect::OpenAi => openai::error_event(&failure, out),
         Dialect::Anthropic => anthropic::error_event(&failure, out),
+        Dialect::Gemini => {
+            let error = gemini::error(&failure);
+            crate::sse::write_event(None, &String::from_utf8_lossy(&error), out);
+        }
         Dialect::Responses => {
             let data = serde_json::json!({
                 "type": "error", "code": "stream_truncated", "message": failure.message, "param": null,

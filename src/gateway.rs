@@ -4,6 +4,7 @@
 //! sent. An internal redirect runs it again for the same request, recognised by an authentic
 //! `x-keyward-state`: then nothing is authenticated, limited or counted a second time.
 
+use crate::admin;
 use crate::consumer::identify::Caller;
 use crate::effect::{Cx, Effect, Flow};
 use crate::headers::Headers;
@@ -39,6 +40,8 @@ enum State {
     #[default]
     Start,
     AwaitingBody(Box<Pending>),
+    /// Of a call of Keyward's own API.
+    AwaitingOrder(Box<admin::Pending>),
     Planned(Box<Plan>),
     /// Answered here, or passed on with nothing more to do.
     Done,
@@ -65,6 +68,15 @@ impl Gateway {
             toll::take_over(cx, &plan);
             return self.plan(cx, plan);
         }
+        if let Some(call) = admin::head(cx, headers, caller, end_of_stream) {
+            return match call {
+                Ok(pending) => {
+                    self.state = State::AwaitingOrder(Box::new(pending));
+                    Flow::Pause
+                }
+                Err(reply) => self.answer(cx, reply),
+            };
+        }
         match intake::head(cx, headers, caller, end_of_stream) {
             Ok(pending) => {
                 self.state = State::AwaitingBody(Box::new(pending));
@@ -76,23 +88,29 @@ impl Gateway {
 
     /// Whether [`Self::on_request_body`] needs the bytes.
     pub fn wants_request_body(&self, end_of_stream: bool) -> bool {
-        end_of_stream && matches!(self.state, State::AwaitingBody(_))
+        end_of_stream && matches!(self.state, State::AwaitingBody(_) | State::AwaitingOrder(_))
     }
 
     /// `body` is all that has come so far.
     pub fn on_request_body(&mut self, cx: &mut Cx<'_>, body: &[u8], end_of_stream: bool) -> Flow {
-        let State::AwaitingBody(pending) = &self.state else { return Flow::Continue };
-        if !end_of_stream {
-            return Flow::Pause;
-        }
+        let pending = match &self.state {
+            State::AwaitingBody(_) | State::AwaitingOrder(_) if !end_of_stream => {
+                return Flow::Pause;
+            }
+            State::AwaitingBody(pending) => pending,
+            State::AwaitingOrder(pending) => {
+                let reply = admin::body(cx, pending, body);
+                return self.answer(cx, reply);
+            }
+            State::Start | State::Planned(_) | State::Done => return Flow::Continue,
+        };
         let plan = intake::body(cx, pending, body).and_then(|mut plan| {
             intake::leave_out_unfit(cx, &mut plan, body)?;
             Ok(plan)
         });
         match plan {
             Ok(mut plan) => {
-                let charged = pending.charged.clone();
-                match toll::charge(cx, &mut plan, charged) {
+                match intake::charge(cx, pending, &mut plan) {
                     Ok(statements) => self.statements = statements,
                     Err(refusal) => return self.answer(cx, refusal.reply(plan.endpoint.dialect())),
                 }

@@ -4,22 +4,25 @@
 
 use crate::consumer::Team;
 use crate::consumer::access::Access;
-use crate::consumer::identify::{
-    CREDENTIALS, Caller, Presented, identify, presented, unauthenticated,
-};
+use crate::consumer::identify::{By, CREDENTIALS, Caller, Identity, identify, unauthenticated};
 use crate::effect::{Cx, Effect};
 use crate::endpoint::{self, Dialect, Endpoint, Operation, Route, RouteError};
 use crate::headers::Headers;
 use crate::limit::Subject;
+use crate::limit::account::Statement;
+use crate::limit::toll::{self, End};
 use crate::members::{Ask, BodyError};
 use crate::multipart::Boundary;
 use crate::plan::Plan;
 use crate::random::hash;
 use crate::reply::{Refusal, Reply};
-use crate::runtime::{KeyDigest, Model, Runtime};
+use crate::runtime::{Model, Runtime};
+use crate::table::Place;
 use crate::time::UnixTime;
+use crate::token::limits;
+use crate::token::state::{self, Unusable};
 use crate::usage::Usage;
-use crate::{formats, members, multipart, routing, status, tally, upstream};
+use crate::{formats, grant, members, multipart, routing, tally, upstream};
 
 /// Filter state with the name of the consumer, for access logs and filters that follow.
 const CONSUMER: &str = "keyward.consumer";
@@ -46,6 +49,8 @@ pub struct Pending {
     pub scheme: String,
     pub host: String,
     pub path: String,
+    /// What the path says that other paths leave to the body: the model, and whether the answer is streamed.
+    pub named: Option<(String, bool)>,
     /// Of an upload.
     pub boundary: Option<Boundary>,
     pub access: Access,
@@ -81,9 +86,12 @@ pub fn head(
     let admit = |operation| admit(cx, headers, caller, operation);
     let asker = endpoint::dialect(path, headers);
     let told = |refusal: Refusal| refusal.reply(asker);
-    let endpoint = match endpoint::route(method, path) {
-        Ok(Route::Api(endpoint)) => endpoint,
-        Ok(Route::Status) => return Err(admin_status(cx, headers)),
+    let (endpoint, named) = match endpoint::route(method, path) {
+        Ok(Route::Api(endpoint)) => (endpoint, None),
+        Ok(Route::Named { endpoint, model, stream }) => {
+            let model = percent_encoding::percent_decode_str(model).decode_utf8_lossy();
+            (endpoint, Some((model.into_owned(), stream)))
+        }
         Ok(Route::Models) => {
             let listed = admit(Operation::Models).map(|access| models(cx.runtime, &access, asker));
             return Err(listed.unwrap_or_else(told));
@@ -99,6 +107,8 @@ pub fn head(
     let access = admit(endpoint.operation()).map_err(told)?;
     body_expected(cx, headers, end_of_stream).map_err(told)?;
     let own_headers = own_headers(endpoint, headers).map_err(told)?;
+    let key = access.key.as_ref().map_or(Ok(None), |key| limits::subject(place(cx), key));
+    let key = key.map_err(|refused| told(unusable(Unusable::Table(refused))))?;
     let boundary = Boundary::of(text("content-type")).filter(|_| endpoint.takes_forms());
     let boundary = boundary.transpose().map_err(|error| told(unreadable(&error)))?;
     let sticky = cx.runtime.sticky.as_deref();
@@ -108,13 +118,22 @@ pub fn head(
         scheme: text(":scheme").to_owned(),
         host: text(":authority").to_owned(),
         path: path.to_owned(),
+        named,
         boundary,
         access,
-        charged: Vec::new(),
+        charged: key.into_iter().collect(),
         session,
         own_headers,
         started: cx.now,
     })
+}
+
+impl Pending {
+    /// The model that is asked for where the body names none.
+    fn default_model(&self) -> Option<&str> {
+        let named = self.named.as_ref().map(|(model, _)| model.as_str());
+        named.or(self.endpoint.default_model())
+    }
 }
 
 /// Reads the body of a request. `Err` is the answer.
@@ -126,9 +145,13 @@ pub fn body(cx: &Cx<'_>, pending: &Pending, body: &[u8]) -> Result<Plan, Reply> 
     }
     let ask = match &pending.boundary {
         Some(boundary) => multipart::read(body, boundary),
-        None => Ask::read_or(body, pending.endpoint.default_model()),
+        None => Ask::read_or(body, pending.default_model()),
     };
-    let ask = ask.map_err(|error| told(unreadable(&error)))?;
+    let mut ask = ask.map_err(|error| told(unreadable(&error)))?;
+    if let Some((model, stream)) = &pending.named {
+        ask.model = model.into();
+        ask.stream = *stream;
+    }
     let model = ask.model.as_ref();
     let barred =
         cx.runtime.models.find(model).filter(|_| members::is_safe_model_segment(model)).and_then(
@@ -249,31 +272,65 @@ fn admit(
     caller: &Caller,
     operation: Operation,
 ) -> Result<Access, Refusal> {
-    let consumers = &cx.runtime.consumers;
-    let consumer = identify(consumers, headers, caller, cx.now)?;
-    let access = Access::new(consumers, consumer, headers, caller, cx.now)?;
+    let (access, _) = enter(cx, headers, caller)?;
     access.check(cx.runtime, operation)?;
     Ok(access)
 }
 
-fn admin_status(cx: &Cx<'_>, headers: &Headers) -> Reply {
-    if !is_admin(cx.runtime, headers) {
-        let message = "The status needs an admin key.";
-        return unauthenticated(message, presented(headers).is_some()).reply(Dialect::OpenAi);
+/// Who calls, and how that is known.
+///
+/// # Errors
+/// 401 where nobody does, or a temporary key cannot be used any more.
+pub fn enter(cx: &Cx<'_>, headers: &Headers, caller: &Caller) -> Result<(Access, By), Refusal> {
+    let consumers = &cx.runtime.consumers;
+    let Identity { consumer, by } = identify(consumers, headers, caller, cx.now)?;
+    let mut access = Access::new(consumers, consumer, headers, caller, cx.now)?;
+    if let By::Temporary(key) = &by {
+        state::check(place(cx), key).map_err(unusable)?;
+        access.key = Some(key.clone());
     }
-    let mut reply = Reply::json(200, status::render(cx));
-    reply.headers.push(("cache-control", "no-store".to_owned()));
-    reply
+    if consumers.access_ttl.is_some() {
+        access.granted = grant::granted(cx.shared, &access.consumer, cx.now);
+    }
+    Ok((access, by))
 }
 
-fn is_admin(runtime: &Runtime, headers: &Headers) -> bool {
-    let Some(Presented::Key(key)) = presented(headers) else { return false };
-    let digest = KeyDigest::of(key);
-    // Every digest is compared, whichever matches.
-    runtime.admin.iter().fold(false, |found, admin| found | admin.matches(&digest))
+/// Charges limits for a request that is to be sent, and counts a use of its temporary key.
+///
+/// # Errors
+/// The refusal of a limit, or 401 where the key was used as often as it may be; nothing is charged then.
+pub fn charge(
+    cx: &mut Cx<'_>,
+    pending: &Pending,
+    plan: &mut Plan,
+) -> Result<Vec<Statement>, Refusal> {
+    let statements = toll::charge(cx, plan, pending.charged.clone())?;
+    let key = pending.access.key.as_ref();
+    match key.map_or(Ok(()), |key| state::take(place(cx), key)) {
+        Ok(()) => Ok(statements),
+        Err(unusable_now) => {
+            toll::settle(cx, plan, End::Unsent);
+            Err(unusable(unusable_now))
+        }
+    }
 }
 
-fn body_expected(cx: &Cx<'_>, headers: &Headers, end_of_stream: bool) -> Result<(), Refusal> {
+fn place<'a>(cx: &Cx<'a>) -> Place<'a> {
+    Place { shared: cx.shared, key: cx.process_key, now: cx.now }
+}
+
+fn unusable(why: Unusable) -> Refusal {
+    match why {
+        Unusable::Revoked => unauthenticated("The temporary key was revoked.", true),
+        Unusable::UsedUp => unauthenticated("The temporary key has no uses left.", true),
+        Unusable::Table(_) => {
+            let message = "The uses of the temporary key cannot be counted at the moment.";
+            Refusal::server(503, "unavailable", message).header("retry-after", "60")
+        }
+    }
+}
+
+pub fn body_expected(cx: &Cx<'_>, headers: &Headers, end_of_stream: bool) -> Result<(), Refusal> {
     if end_of_stream {
         return Err(Refusal::client(400, "invalid_body", "The request has no body."));
     }
@@ -303,11 +360,15 @@ fn unreadable(error: &BodyError) -> Refusal {
     }
 }
 
-fn unknown(error: RouteError, method: &str, path: &str) -> Refusal {
+pub fn unknown(error: RouteError, method: &str, path: &str) -> Refusal {
     let path = path.split('?').next().unwrap_or_default();
     match error {
         RouteError::Unknown => {
             Refusal::client(404, "unknown_url", format!("Unknown request URL: {method} {path}."))
+        }
+        RouteError::Array => {
+            let message = "Streams are passed on as events alone: add ?alt=sse to the URL.";
+            Refusal::client(400, "unsupported_parameter", message).param("alt")
         }
         RouteError::Method(allowed) => Refusal::client(
             405,
@@ -335,7 +396,9 @@ fn models(runtime: &Runtime, access: &Access, asker: Dialect) -> Reply {
         .map(|model| model_object(runtime, model, &model.name, asker))
         .collect();
     let body = match asker {
-        Dialect::OpenAi | Dialect::Responses => serde_json::json!({"object": "list", "data": data}),
+        Dialect::OpenAi | Dialect::Responses | Dialect::Gemini => {
+            serde_json::json!({"object": "list", "data": data})
+        }
         // One page holds them all, whatever the query asks for.
         Dialect::Anthropic => {
             let id = |model: Option<&serde_json::Value>| model.and_then(|m| m.get("id")).cloned();

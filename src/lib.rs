@@ -62,6 +62,7 @@
 //! - **Translation fails closed.** Between two formats, what is not understood is an error in the client's format;
 //!   no byte of the provider's goes on.
 
+pub mod admin;
 pub mod answer;
 pub mod attempt;
 pub mod audit;
@@ -71,8 +72,10 @@ pub mod conversation;
 pub mod effect;
 pub mod endpoint;
 pub(crate) mod error_body;
+pub mod eventstream;
 pub mod formats;
 pub mod gateway;
+pub mod grant;
 pub mod headers;
 pub mod hint;
 pub mod intake;
@@ -83,6 +86,7 @@ pub mod members;
 pub mod multipart;
 pub mod observe;
 pub mod plan;
+pub mod price;
 pub mod provider;
 pub mod providers;
 pub mod random;
@@ -99,6 +103,8 @@ pub mod status;
 pub mod table;
 pub mod tally;
 pub mod time;
+pub mod token;
+pub mod totp;
 pub mod trip;
 pub mod upstream;
 pub mod usage;

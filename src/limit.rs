@@ -90,6 +90,8 @@ pub struct Subject<'a> {
     pub name: Cow<'a, str>,
     /// Its record in shared data: a fixed key space, whoever the subject is.
     pub slot: Cow<'a, str>,
+    /// Of a record that passes from one subject to another: whose it is. What it counted for another is void.
+    pub owner: u64,
     pub limits: Cow<'a, Limits>,
 }
 
@@ -205,7 +207,7 @@ impl<'a> Subject<'a> {
     /// One that the configuration names; its record is found by that name.
     pub fn configured(kind: Kind, name: &'a str, limits: &'a Limits) -> Self {
         let slot = Cow::Owned(format!("{SLOTS}/limit/{}/{name}", kind.as_str()));
-        Self { kind, name: Cow::Borrowed(name), slot, limits: Cow::Borrowed(limits) }
+        Self { kind, name: Cow::Borrowed(name), slot, owner: 0, limits: Cow::Borrowed(limits) }
     }
 
     fn borrowed(&self) -> Subject<'_> {
@@ -213,6 +215,7 @@ impl<'a> Subject<'a> {
             kind: self.kind,
             name: Cow::Borrowed(&self.name),
             slot: Cow::Borrowed(&self.slot),
+            owner: self.owner,
             limits: Cow::Borrowed(&self.limits),
         }
     }

@@ -70,6 +70,8 @@ impl<'a> Ask<'a> {
                     _ => {}
                 }
             }
+            // Of Google's API, whose requests bound their answer there.
+            "generationConfig" => max_tokens = max_tokens.max(most_tokens(value)),
             // Decoders that ignore case (Go's) would take `Model` for it.
             _ => other_case |= name.eq_ignore_ascii_case("model"),
         })
@@ -448,6 +450,18 @@ pub fn is_safe_model_segment(name: &str) -> bool {
     name.len() <= MAX_MODEL_SEGMENT
         && name.split('/').all(|segment| !matches!(segment, "" | "." | ".."))
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/:._-@".contains(&byte))
+}
+
+/// `maxOutputTokens` of a `generationConfig`.
+fn most_tokens(config: &str) -> Option<u64> {
+    let mut most = None;
+    walk(config, |name, value| {
+        if name == "maxOutputTokens" {
+            most = count(value);
+        }
+    })
+    .ok()?;
+    most
 }
 
 /// Calls `each` with every member of a JSON object: its name, unescaped, and the bytes of its value.

@@ -3,7 +3,7 @@
 use crate::endpoint::Endpoints;
 use crate::formats::Format;
 use crate::members::LimitName;
-use crate::providers::{anthropic, compatible, gemini, vertex};
+use crate::providers::{anthropic, bedrock, cohere, compatible, gemini, vertex};
 use crate::signal::Verdict;
 
 /// One row of the table.
@@ -94,10 +94,15 @@ fn reasons(model: &str) -> bool {
 
 /// Every row, in the order in which they are listed to operators.
 pub fn kinds() -> impl Iterator<Item = &'static Kind> {
-    [anthropic::KINDS, compatible::KINDS, gemini::KINDS, vertex::KINDS]
-        .into_iter()
-        .flatten()
-        .copied()
+    const FORMATS: [&[&Kind]; 6] = [
+        anthropic::KINDS,
+        bedrock::KINDS,
+        cohere::KINDS,
+        compatible::KINDS,
+        gemini::KINDS,
+        vertex::KINDS,
+    ];
+    FORMATS.into_iter().flatten().copied()
 }
 
 /// The row of this name.

@@ -11,6 +11,7 @@ use core::time::Duration;
 use serde::Serialize;
 
 use crate::endpoint::Dialect;
+use crate::formats;
 use crate::random::Random;
 use crate::shortage::{Shortage, Verdict};
 use crate::time::{UnixTime, millis};
@@ -173,6 +174,7 @@ impl Refusal {
         let body = match dialect {
             Dialect::OpenAi | Dialect::Responses => self.openai(),
             Dialect::Anthropic => self.anthropic(),
+            Dialect::Gemini => self.gemini(),
         };
         let mut reply = Reply::json(self.status, body.unwrap_or_default());
         reply.headers.extend(self.headers);
@@ -203,6 +205,26 @@ impl Refusal {
             retry_after_ms: self.wait.map(millis),
         };
         serde_json::to_vec(&Body { error })
+    }
+
+    /// <https://google.aip.dev/193>; the reason is Keyward's own code.
+    fn gemini(&self) -> serde_json::Result<Vec<u8>> {
+        let reason = self.code.to_ascii_uppercase();
+        let mut details = vec![serde_json::json!({
+            "@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason, "domain": "keyward",
+        })];
+        if let Some(wait) = self.wait {
+            let delay = format!("{}s", whole_seconds(wait));
+            details.push(serde_json::json!({
+                "@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay,
+            }));
+        }
+        serde_json::to_vec(&serde_json::json!({"error": {
+            "code": self.status,
+            "message": self.message,
+            "status": formats::google_status(self.status),
+            "details": details,
+        }}))
     }
 
     /// <https://platform.claude.com/docs/en/api/errors>; `details.error_code` is Keyward's own code.
@@ -399,6 +421,37 @@ mod tests {
             }
             assert_eq!(header(&headers, "x-should-retry").as_deref(), should_retry, "{lack:?}");
             assert_ne!(header(&headers, "retry-after-ms").as_deref(), Some("0"));
+        }
+    }
+
+    #[test]
+    fn clients_of_google_get_its_statuses() {
+        for (status, word) in [
+            (400, "INVALID_ARGUMENT"),
+            (401, "UNAUTHENTICATED"),
+            (402, "RESOURCE_EXHAUSTED"),
+            (403, "PERMISSION_DENIED"),
+            (404, "NOT_FOUND"),
+            (405, "UNIMPLEMENTED"),
+            (413, "INVALID_ARGUMENT"),
+            (429, "RESOURCE_EXHAUSTED"),
+            (500, "INTERNAL"),
+            (502, "UNAVAILABLE"),
+            (503, "UNAVAILABLE"),
+            (504, "DEADLINE_EXCEEDED"),
+        ] {
+            let mut refusal = Refusal::client(status, "a_code", "Message.").header("h", "v");
+            refusal.wait = (status == 429).then(|| Duration::from_millis(1_200));
+            let reply = refusal.reply(Dialect::Gemini);
+            assert_eq!((reply.status, reply.code), (status, "a_code"));
+            assert!(reply.headers.contains(&("h", "v".to_owned())));
+            let body: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
+            let error = &body["error"];
+            assert_eq!((&error["code"], &error["status"]), (&status.into(), &word.into()));
+            assert_eq!(error["message"], "Message.");
+            assert_eq!(error["details"][0]["reason"], "A_CODE");
+            let delay = if status == 429 { "2s".into() } else { serde_json::Value::Null };
+            assert_eq!(error["details"][1]["retryDelay"], delay);
         }
     }
 

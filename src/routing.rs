@@ -3,10 +3,10 @@
 use crate::consumer::OwnKeys;
 use crate::conversation::Unsupported;
 use crate::effect::Cx;
-use crate::formats::{self, Upstream, Way};
+use crate::formats::{self, Call, Upstream, Way};
 use crate::keys::{self, Want};
 use crate::ledger;
-use crate::limit::{Amounts, Unit};
+use crate::limit::{Amounts, Subject, Unit};
 use crate::plan::Plan;
 use crate::random::hash;
 use crate::record::Record;
@@ -27,6 +27,13 @@ pub struct Resolved<'a> {
 }
 
 impl<'a> Resolved<'a> {
+    /// Whether the model's name can stand in the provider's path, where it has to.
+    fn has_path(&self, plan: &Plan, way: Way) -> bool {
+        let (endpoint, model) = (plan.endpoint, self.upstream_model);
+        let call = Call { endpoint, way, model, stream: plan.stream };
+        self.provider.kind.format.path(&call).is_some()
+    }
+
     /// As requests are written for it.
     pub fn upstream(&self) -> Upstream<'a> {
         let Provider { kind, include_usage, .. } = *self.provider;
@@ -54,9 +61,11 @@ impl Plan {
         Some(Resolved { model, provider, upstream_model, own })
     }
 
-    fn want<'a>(&self, target: &Resolved<'a>, tried: &'a [u64]) -> Want<'a> {
+    fn want<'a>(&self, runtime: &Runtime, target: &Resolved<'a>, tried: &'a [u64]) -> Want<'a> {
         let (model, own) = (target.upstream_model, target.own);
-        let need = Amounts::of_request(&self.estimate, 0);
+        let price = runtime.keys_count_cost.then(|| target.provider.price(model)).flatten();
+        let cost = price.map_or(0, |price| price.of(&self.estimate));
+        let need = Amounts::of_request(&self.estimate, cost);
         Want { model, need, session: self.session, tried, own }
     }
 
@@ -138,10 +147,16 @@ pub fn leave_out_unfit(runtime: &Runtime, plan: &mut Plan, body: &[u8]) -> Resul
     for target in plan.targets(runtime).collect::<Vec<_>>() {
         let Some(resolved) = plan.resolve_target(runtime, target) else { continue };
         let (way, id) = (resolved.provider.way(plan.endpoint), resolved.id());
+        let format = resolved.provider.kind.format;
+        if way.is_some_and(|way| !resolved.has_path(plan, way)) {
+            refusals.push(((format, None), Some(no_endpoint(plan))));
+            plan.unfit.push(id);
+            continue;
+        }
         if way == Some(Way::Native) {
             continue;
         }
-        let what = (resolved.provider.kind.format, way);
+        let what = (format, way);
         let known = refusals.iter().find(|(known, _)| *known == what);
         let is_unfit = match known {
             Some((_, refusal)) => refusal.is_some(),
@@ -184,6 +199,36 @@ fn no_endpoint(plan: &Plan) -> Refusal {
     Refusal::client(400, "unsupported_endpoint", message).param("model")
 }
 
+/// Leaves out the targets whose price is not known: a limit on cost could not be kept.
+///
+/// # Errors
+///
+/// No target is left; `subject` has the limit.
+pub fn leave_out_unpriced(
+    runtime: &Runtime,
+    plan: &mut Plan,
+    subject: &Subject<'_>,
+) -> Result<(), Refusal> {
+    let unpriced = |plan: &Plan| {
+        let targets = plan.targets(runtime).filter_map(|t| plan.resolve_target(runtime, t));
+        let unpriced = targets.filter(|t| t.provider.price(t.upstream_model).is_none());
+        unpriced.map(|target| target.id()).collect::<Vec<_>>()
+    };
+    let ids = unpriced(plan);
+    plan.unfit.extend(ids);
+    if plan.targets(runtime).next().is_some() {
+        return Ok(());
+    }
+    let message = format!(
+        "The price of model \"{}\" is not known, so the limit on cost of {} \"{}\" does not allow it.",
+        plan.model,
+        subject.kind.as_str(),
+        subject.name
+    );
+    let refusal = Refusal::client(403, "price_unknown", message).param("model");
+    Err(Refusal { kind: "permission_error", ..refusal })
+}
+
 /// Claims a key for the next attempt: of this target if it is not done with, else of the first other in
 /// order of preference.
 pub fn advance(cx: &mut Cx<'_>, plan: &mut Plan) -> Result<(), Shortage> {
@@ -220,7 +265,7 @@ pub fn advance(cx: &mut Cx<'_>, plan: &mut Plan) -> Result<(), Shortage> {
 pub fn claim(cx: &mut Cx<'_>, plan: &mut Plan) -> Result<(), Shortage> {
     let found = {
         let Some(target) = plan.resolve(cx.runtime) else { return Err(Shortage::default()) };
-        let want = plan.want(&target, &plan.tried);
+        let want = plan.want(cx.runtime, &target, &plan.tried);
         keys::claim(cx.shared, cx.runtime, target.provider, &want, cx.now, &mut cx.random)?
     };
     plan.claim = Some(found);
@@ -234,7 +279,7 @@ pub fn claim(cx: &mut Cx<'_>, plan: &mut Plan) -> Result<(), Shortage> {
 pub fn claim_same(cx: &Cx<'_>, plan: &mut Plan, at: UnixTime) -> bool {
     let runtime = cx.runtime;
     let found = plan.resolve(runtime).zip(plan.claimed_key(runtime)).and_then(|(target, key)| {
-        let want = plan.want(&target, &[]);
+        let want = plan.want(cx.runtime, &target, &[]);
         keys::claim_key(cx.shared, key, &want, at)
     });
     plan.claim = found;
@@ -264,7 +309,7 @@ pub fn has_other_target(cx: &Cx<'_>, plan: &Plan) -> bool {
     plan.open_targets(cx.runtime).any(|target| {
         target != plan.target
             && plan.resolve_target(cx.runtime, target).is_some_and(|target| {
-                let want = plan.want(&target, &[]);
+                let want = plan.want(cx.runtime, &target, &[]);
                 keys::available(cx.shared, cx.runtime, target.provider, &want, cx.now).is_ok()
             })
     })
@@ -287,7 +332,7 @@ pub fn refusal(cx: &mut Cx<'_>, plan: &Plan, shortage: &Shortage) -> Refusal {
 
 fn look_again(cx: &Cx<'_>, plan: &Plan, target: u32) -> Shortage {
     let Some(target) = plan.resolve_target(cx.runtime, target) else { return Shortage::default() };
-    let want = plan.want(&target, &[]);
+    let want = plan.want(cx.runtime, &target, &[]);
     match keys::available(cx.shared, cx.runtime, target.provider, &want, cx.now) {
         Err(shortage) => shortage,
         // Usable again, but this request is done with it: the next one may come at once.

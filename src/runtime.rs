@@ -19,6 +19,7 @@ use crate::consumer::{Consumer, Consumers};
 use crate::endpoint::{Endpoint, Endpoints};
 use crate::formats::{Format, Way};
 use crate::limit::{Limit, Limits};
+use crate::price::{Price, Prices};
 use crate::provider::Kind;
 use crate::time::UnixTime;
 
@@ -35,6 +36,8 @@ pub struct Runtime {
     pub providers: Vec<Provider>,
     /// Every key of every provider and pool, each once.
     pub keys: Vec<Key>,
+    /// Some key has a limit on cost.
+    pub keys_count_cost: bool,
     pub models: Models,
     pub admin: Vec<KeyDigest>,
     pub consumers: Consumers,
@@ -82,9 +85,16 @@ pub struct Provider {
     pub slot: String,
     /// Record of what was used of the provider.
     pub usage_slot: String,
+    /// What the configuration says of its prices.
+    pub prices: Prices,
 }
 
 impl Provider {
+    /// What it takes for a model that it calls so.
+    pub fn price(&self, model: &str) -> Option<&Price> {
+        self.prices.find(self.kind.name, model)
+    }
+
     /// How it takes what clients send to an endpoint; `None`: not at all.
     pub fn way(&self, endpoint: Endpoint) -> Option<Way> {
         if self.endpoints.has(endpoint) {
@@ -141,6 +151,13 @@ impl Provider {
 impl Window {
     pub const ALWAYS: Self = Self { from: UnixTime(0), until: UnixTime::NEVER };
 
+    /// `None` where it would be empty; an end that is left out is open.
+    pub(crate) fn between(from: Option<UnixTime>, until: Option<UnixTime>) -> Option<Self> {
+        let from = from.unwrap_or(Self::ALWAYS.from);
+        let until = until.unwrap_or(Self::ALWAYS.until);
+        (from < until).then_some(Self { from, until })
+    }
+
     pub fn contains(&self, now: UnixTime) -> bool {
         self.from <= now && now < self.until
     }
@@ -152,11 +169,18 @@ pub enum Secret {
     Value(String),
     /// The request header that Envoy's `credential_injector` fills in the upstream chain, in lower case.
     Header(String),
+    /// There is none that Keyward knows of.
+    None,
 }
 
 impl Secret {
     pub const fn is_by_header(&self) -> bool {
         matches!(self, Self::Header(_))
+    }
+
+    /// Whether the credential that is sent is not the configuration's: it may change at any time.
+    pub const fn is_from_elsewhere(&self) -> bool {
+        matches!(self, Self::Header(_) | Self::None)
     }
 }
 
@@ -165,6 +189,7 @@ impl core::fmt::Debug for Secret {
         match self {
             Self::Value(_) => f.write_str("Value(***)"),
             Self::Header(name) => f.debug_tuple("Header").field(name).finish(),
+            Self::None => f.write_str("None"),
         }
     }
 }

@@ -4,6 +4,7 @@
 
 use core::time::Duration;
 
+use crate::consumer::{Consumer, Team};
 use crate::effect::Cx;
 use crate::headers::Headers;
 use crate::hint::{Headroom, Reported};
@@ -29,6 +30,8 @@ pub struct Sent<'a> {
     pub model: &'a str,
     /// Record of what was used of the model that the client asked for.
     pub model_slot: &'a str,
+    /// Who asked.
+    pub consumer: &'a str,
     pub at: UnixTime,
     /// Of the secret that was sent.
     pub fingerprint: u64,
@@ -191,11 +194,22 @@ pub fn rotated(cx: &mut Cx<'_>, headers: &Headers) {
     }
 }
 
-/// Counts tokens as soon as they are known.
-pub fn used(cx: &mut Cx<'_>, sent: &Sent<'_>, usage: &Usage) {
-    for slot in [&sent.key.usage_slot, &sent.provider.usage_slot, sent.model_slot] {
-        let written = tally::tokens(cx.shared, slot, usage);
+/// Counts tokens as soon as they are known, and what they cost if that is known.
+pub fn used(cx: &mut Cx<'_>, sent: &Sent<'_>, usage: &Usage, cost: Option<u64>) {
+    let consumers = &cx.runtime.consumers;
+    let consumer = consumers.find(sent.consumer).and_then(|index| consumers.get(index));
+    let team = consumer.and_then(|consumer| consumers.team_of(consumer)).map(Team::usage_slot);
+    let consumer = consumer.map(Consumer::usage_slot);
+    let slots = [&sent.key.usage_slot, &sent.provider.usage_slot, sent.model_slot];
+    for slot in
+        slots.into_iter().chain([consumer.as_deref(), team.as_deref()].into_iter().flatten())
+    {
+        let written = tally::used(cx.shared, slot, usage, cost, cx.now);
         cx.lost(written);
+    }
+    if let Some(cost) = cost.filter(|cost| *cost > 0) {
+        let labels = [("provider", sent.provider.name.as_str()), ("key", &sent.key.name)];
+        cx.count_by("cost_nanodollars", &labels, cost);
     }
     for (kind, by) in [
         ("prompt", usage.prompt),
@@ -217,7 +231,8 @@ pub fn used(cx: &mut Cx<'_>, sent: &Sent<'_>, usage: &Usage) {
 /// Gives back what was reserved on own limits of the key, or charges what was used beyond it. The request still counts.
 pub fn reconcile(cx: &Cx<'_>, sent: &Sent<'_>, claim: Claim, usage: &Usage) {
     let requests = claim.reserved.requests;
-    let really = Amounts { requests, ..Amounts::of_request(usage, 0) };
+    let cost = sent.provider.price(sent.model).map_or(0, |price| price.of(usage));
+    let really = Amounts { requests, ..Amounts::of_request(usage, cost) };
     keys::reconcile(cx.shared, sent.key, claim, &really, cx.now);
 }
 
@@ -254,8 +269,10 @@ fn cause(
         (Some(hint), _) => hint.min(rest.max).max(SHORTEST),
         (None, Reason::RateLimited) => back_off(rest.default, rest.max, level, random),
         (None, Reason::OutOfQuota) => rest.out_of_quota,
-        // A rotated secret by header shows only when it is used, so a refusal must not keep it from being.
-        (None, Reason::KeyRejected) if sent.key.secret.is_by_header() => rest.rejected.min(RECHECK),
+        // What rotates elsewhere shows only when it is used, so a refusal must not keep it from being.
+        (None, Reason::KeyRejected) if sent.key.secret.is_from_elsewhere() => {
+            rest.rejected.min(RECHECK)
+        }
         (None, Reason::KeyRejected) => rest.rejected,
         (None, Reason::Overloaded | Reason::Failing) => {
             back_off(rest.overloaded, rest.max, level, random)
@@ -267,7 +284,7 @@ fn cause(
 /// A hint of nothing is still a refusal: the next try is not at once.
 const SHORTEST: Duration = Duration::from_millis(100);
 
-/// How soon a rejected key whose secret comes by header is tried again.
+/// How soon a rejected key whose secret comes from elsewhere is tried again.
 const RECHECK: Duration = Duration::from_secs(60);
 
 /// Doubles with every rest in a row, up to a quarter more at random, never beyond `max`.

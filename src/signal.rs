@@ -91,10 +91,17 @@ pub fn classify(
     now: UnixTime,
 ) -> Signal {
     let status = Some(status).filter(|status| !(200..300).contains(status));
-    let error = match status {
+    let mut error = match status {
         Some(_) => Some(ErrorBody::parse(body)),
         None => ErrorBody::in_success(body),
     };
+    if let Some(error) = &mut error
+        && let Some(kind) = headers.text("x-amzn-errortype")
+    {
+        // AWS: `ThrottlingException:http://internal.amazon.com/coral/…`; the body has the message alone.
+        let name = kind.split(':').next().unwrap_or_default();
+        error.words.push(name.to_owned());
+    }
     error.map_or(Signal { verdict: Verdict::Success, hint: None, scope: Scope::Key }, |error| {
         signal(kind, status, headers, &error, model, now)
     })
@@ -120,7 +127,9 @@ fn signal(
     let scope = match verdict {
         Verdict::Success | Verdict::ClientFault => Scope::Key,
         Verdict::RateLimited if kind.model_scoped_limits || about_model => Scope::Model,
-        Verdict::OutOfQuota if error.quota_model.is_some() => Scope::Model,
+        Verdict::OutOfQuota if error.quota_model.is_some() || is_daily_of_model(error) => {
+            Scope::Model
+        }
         Verdict::KeyRejected
             if refuses_model(status, error) || (status == Some(403) && about_model) =>
         {
@@ -230,15 +239,27 @@ const PHRASES: &[(&str, &str, Verdict)] = &[
     ("Your newly created team", " credits", Verdict::OutOfQuota),
     ("You have run out of credits", "", Verdict::OutOfQuota),
     ("Incorrect API key provided", "", Verdict::KeyRejected),
+    // Bedrock, as `ThrottlingException`.
+    (BEDROCK_DAILY, "", Verdict::OutOfQuota),
+    // Cohere, with 429.
+    ("You are using a Trial key", " / month", Verdict::OutOfQuota),
     // OpenAI, 429 `rate_limit_exceeded`: more than the limit of a whole minute. No wait helps, and no key
     // should rest for it.
     ("Request too large for ", "", Verdict::ClientFault),
 ];
 
+/// Tokens of a whole day, which AWS counts per model.
+const BEDROCK_DAILY: &str = "Too many tokens per day";
+
+fn is_daily_of_model(error: &ErrorBody) -> bool {
+    error.message.starts_with(BEDROCK_DAILY)
+}
+
 /// OpenAI answers 403 `model_not_found` where the key's project may not use a model that exists; with 404
 /// there is none.
 fn refuses_model(status: Option<u16>, error: &ErrorBody) -> bool {
-    status == Some(403) && error.has_word("model_not_found")
+    const BEDROCK: &str = "You don't have access to the model";
+    status == Some(403) && (error.has_word("model_not_found") || error.message.starts_with(BEDROCK))
 }
 
 /// Google: "Quota exceeded for metric: …, limit: 0, model: …" is a model without any quota.

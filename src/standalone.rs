@@ -9,6 +9,7 @@
 //! `allow_on_headers_stop_iteration`: the key is chosen before the model is known, and a body is patched
 //! on its way.
 
+use crate::admin;
 use crate::consumer::identify::Caller;
 use crate::effect::{Cx, Effect, Flow};
 use crate::endpoint::Dialect;
@@ -53,6 +54,8 @@ enum State {
     Start,
     /// Headers are held, and kept here to be changed when the body is known.
     AwaitingBody(Box<Pending>, Headers, Option<ProviderIndex>),
+    /// Of a call of Keyward's own API.
+    AwaitingOrder(Box<admin::Pending>),
     /// Headers are gone with a key; the body still needs to be read and patched.
     Ahead(Box<Pending>, Ahead),
     Sent(Box<Trip>),
@@ -89,6 +92,17 @@ impl Standalone {
     ) -> Flow {
         let runtime = cx.runtime;
         intake::sanitize(cx, headers, |name| is_secret_header(runtime, name));
+        if let Some(call) = admin::head(cx, headers, caller, end_of_stream) {
+            let reply = match call {
+                Ok(pending) if runtime.mode == Mode::Body => {
+                    self.state = State::AwaitingOrder(Box::new(pending));
+                    return Flow::Pause;
+                }
+                Ok(pending) => admin::without_body(cx, &pending),
+                Err(reply) => reply,
+            };
+            return self.answer(cx, reply);
+        }
         let pending = match intake::head(cx, headers, caller, end_of_stream) {
             Ok(pending) => pending,
             Err(reply) => return self.answer(cx, reply),
@@ -106,12 +120,16 @@ impl Standalone {
 
     /// Whether [`Self::on_request_body`] needs the bytes.
     pub fn wants_request_body(&self, end_of_stream: bool) -> bool {
-        end_of_stream && matches!(self.state, State::AwaitingBody(..) | State::Ahead(..))
+        end_of_stream && self.awaits_body()
+    }
+
+    const fn awaits_body(&self) -> bool {
+        matches!(self.state, State::AwaitingBody(..) | State::AwaitingOrder(_) | State::Ahead(..))
     }
 
     /// `body` is all that has come so far.
     pub fn on_request_body(&mut self, cx: &mut Cx<'_>, body: &[u8], end_of_stream: bool) -> Flow {
-        if !matches!(self.state, State::AwaitingBody(..) | State::Ahead(..)) {
+        if !self.awaits_body() {
             return Flow::Continue;
         }
         if !end_of_stream {
@@ -120,6 +138,10 @@ impl Standalone {
         match core::mem::take(&mut self.state) {
             State::AwaitingBody(pending, headers, provider) => {
                 self.send(cx, &pending, &headers, provider, body)
+            }
+            State::AwaitingOrder(pending) => {
+                let reply = admin::body(cx, &pending, body);
+                self.answer(cx, reply)
             }
             State::Ahead(pending, ahead) => self.catch_up(cx, &pending, &ahead, body),
             State::Start | State::Sent(_) | State::Done => Flow::Continue,
@@ -212,7 +234,7 @@ impl Standalone {
     pub fn on_done(&mut self, cx: &mut Cx<'_>, client_gone: bool) {
         match &mut self.state {
             State::Sent(trip) => {
-                let end = match (trip.used(), trip.status) {
+                let end = match (trip.used(cx.runtime), trip.status) {
                     (Some(used), _) => End::Answered(Some(used)),
                     (None, 200..300) => End::Answered(None),
                     (None, 0) if client_gone => End::Answered(None),
@@ -222,7 +244,7 @@ impl Standalone {
                 toll::settle(cx, &mut trip.plan, end);
             }
             State::Ahead(_, ahead) => ahead.release(cx),
-            State::Start | State::AwaitingBody(..) | State::Done => {}
+            State::Start | State::AwaitingBody(..) | State::AwaitingOrder(_) | State::Done => {}
         }
         self.state = State::Done;
     }
@@ -247,7 +269,7 @@ impl Standalone {
             Ok(plan) => plan,
             Err(reply) => return self.answer(cx, reply),
         };
-        match toll::charge(cx, &mut plan, pending.charged.clone()) {
+        match intake::charge(cx, pending, &mut plan) {
             Ok(statements) => self.statements = statements,
             Err(refusal) => return self.answer(cx, refusal.reply(self.dialect)),
         }
@@ -360,7 +382,7 @@ impl Standalone {
                 return self.answer(cx, reply);
             }
         };
-        match toll::charge(cx, &mut plan, pending.charged.clone()) {
+        match intake::charge(cx, pending, &mut plan) {
             // Headers of the answer are still to come.
             Ok(statements) => self.statements = statements,
             Err(refusal) => {

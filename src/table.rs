@@ -199,7 +199,13 @@ impl Table {
         Ok(out)
     }
 
-    fn fingerprint(&self, place: Place<'_>, id: &[u8]) -> u64 {
+    /// Where the entry is, if it is: for what is kept beside a table of one way.
+    pub fn bucket_of(&self, place: Place<'_>, id: &[u8]) -> u32 {
+        self.bucket(self.fingerprint(place, id))
+    }
+
+    /// Of an identifier, the same for the life of the process.
+    pub fn fingerprint(&self, place: Place<'_>, id: &[u8]) -> u64 {
         match place.key {
             Some(key) => key.fingerprint(self.name, id),
             None => crate::random::hash(&[self.name.as_bytes(), id]),

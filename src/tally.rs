@@ -1,4 +1,5 @@
-//! Counts of use: requests and tokens of one provider, key or model, never reset.
+//! Counts of use of one provider, key, model, consumer or team: of all time, and of the current and the previous hour,
+//! day and month.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,17 +11,44 @@ use crate::usage::Usage;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Tally {
-    /// Attempts sent, or for a model: requests of clients.
+    /// Attempts sent, or for a model, consumer or team: requests of clients.
     pub requests: u64,
     /// Of those, how many did not end in a good answer.
     pub failures: u64,
     /// What the last of those was, and when.
     pub last_error: Option<(Verdict, UnixTime)>,
     pub tokens: Usage,
+    /// Billionths of a US dollar, of what has a price.
+    pub cost: u64,
+    /// Of `tokens`, those that have no price: if there are any, `cost` is not all of it.
+    pub unpriced: u64,
+    hour: Span,
+    day: Span,
+    month: Span,
     /// Start of the minute of `current`; `previous` is the one before.
     minute: UnixTime,
     current: u32,
     previous: u32,
+}
+
+/// What was used in a window of the calendar.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    pub requests: u64,
+    pub prompt: u64,
+    pub completion: u64,
+    /// Billionths of a US dollar, of what has a price.
+    pub cost: u64,
+    /// Tokens that have no price.
+    pub unpriced: u64,
+}
+
+/// The window that ends at `end`, and the one before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+struct Span {
+    end: UnixTime,
+    current: Counts,
+    previous: Counts,
 }
 
 impl Tally {
@@ -32,10 +60,46 @@ impl Tally {
         f64::from(tally.current) + f64::from(tally.previous) * (1.0 - gone)
     }
 
+    /// What was used in the current window of the calendar and in the previous one; [`Per::Hour`], [`Per::Day`] and
+    /// [`Per::Month`] are kept.
+    pub fn of(&self, per: Per, now: UnixTime) -> Option<(Counts, Counts)> {
+        let mut span = match per {
+            Per::Hour => self.hour,
+            Per::Day => self.day,
+            Per::Month => self.month,
+            Per::Second | Per::Minute | Per::Week => return None,
+        };
+        span.turn(per, now);
+        Some((span.current, span.previous))
+    }
+
     fn request(&mut self, now: UnixTime) {
         self.turn(now);
         self.requests = self.requests.saturating_add(1);
         self.current = self.current.saturating_add(1);
+        self.count(now, |counts| counts.requests = counts.requests.saturating_add(1));
+    }
+
+    fn used(&mut self, usage: &Usage, cost: Option<u64>, now: UnixTime) {
+        let (cost, unpriced) = cost.map_or((0, usage.total()), |cost| (cost, 0));
+        self.tokens = self.tokens.plus(*usage);
+        self.cost = self.cost.saturating_add(cost);
+        self.unpriced = self.unpriced.saturating_add(unpriced);
+        self.count(now, |counts| {
+            counts.prompt = counts.prompt.saturating_add(usage.prompt);
+            counts.completion = counts.completion.saturating_add(usage.completion);
+            counts.cost = counts.cost.saturating_add(cost);
+            counts.unpriced = counts.unpriced.saturating_add(unpriced);
+        });
+    }
+
+    fn count(&mut self, now: UnixTime, add: impl Fn(&mut Counts)) {
+        for (per, span) in
+            [(Per::Hour, &mut self.hour), (Per::Day, &mut self.day), (Per::Month, &mut self.month)]
+        {
+            span.turn(per, now);
+            add(&mut span.current);
+        }
     }
 
     fn turn(&mut self, now: UnixTime) {
@@ -46,6 +110,19 @@ impl Tally {
             self.current = 0;
             self.minute = minute;
         }
+    }
+}
+
+impl Span {
+    /// A clock that goes back keeps counting in the window that was reached.
+    fn turn(&mut self, per: Per, now: UnixTime) {
+        if now < self.end {
+            return;
+        }
+        let adjacent = now.window_start(per) == self.end;
+        self.previous = if adjacent { self.current } else { Counts::default() };
+        self.current = Counts::default();
+        self.end = now.window_end(per);
     }
 }
 
@@ -67,15 +144,15 @@ pub fn failure(
     })
 }
 
-pub fn tokens(shared: &dyn SharedData, slot: &str, usage: &Usage) -> Result<(), Unwritten> {
-    change(shared, slot, |tally| {
-        let sum = &mut tally.tokens;
-        sum.prompt = sum.prompt.saturating_add(usage.prompt);
-        sum.completion = sum.completion.saturating_add(usage.completion);
-        sum.cached = sum.cached.saturating_add(usage.cached);
-        sum.reasoning = sum.reasoning.saturating_add(usage.reasoning);
-        sum.cache_write = sum.cache_write.saturating_add(usage.cache_write);
-    })
+/// Counts what was used; `cost` in billionths of a US dollar, `None` where the price is not known.
+pub fn used(
+    shared: &dyn SharedData,
+    slot: &str,
+    usage: &Usage,
+    cost: Option<u64>,
+    now: UnixTime,
+) -> Result<(), Unwritten> {
+    change(shared, slot, |tally| tally.used(usage, cost, now))
 }
 
 fn change(
@@ -95,6 +172,9 @@ mod tests {
     use crate::ledger::memory::Memory;
     use core::time::Duration;
 
+    const USAGE: Usage =
+        Usage { prompt: 3, completion: 4, cached: 1, reasoning: 2, cache_write: 0 };
+
     #[test]
     fn recent_use_fades_over_a_minute() {
         let memory = Memory::default();
@@ -110,14 +190,50 @@ mod tests {
     }
 
     #[test]
-    fn tokens_add_up() {
+    fn tokens_and_cost_add_up() {
         let memory = Memory::default();
-        let usage = Usage { prompt: 3, completion: 4, cached: 1, reasoning: 2, cache_write: 0 };
-        tokens(&memory, "t", &usage).unwrap();
-        tokens(&memory, "t", &usage).unwrap();
-        failure(&memory, "t", Verdict::RateLimited, UnixTime(9)).unwrap();
+        let now = UnixTime(9);
+        used(&memory, "t", &USAGE, Some(1_000), now).unwrap();
+        used(&memory, "t", &USAGE, None, now).unwrap();
+        failure(&memory, "t", Verdict::RateLimited, now).unwrap();
         let tally: Tally = ledger::read(&memory, "t");
         assert_eq!((tally.tokens.prompt, tally.tokens.reasoning, tally.failures), (6, 4, 1));
-        assert_eq!(tally.last_error, Some((Verdict::RateLimited, UnixTime(9))));
+        assert_eq!((tally.cost, tally.unpriced), (1_000, 7));
+        assert_eq!(tally.last_error, Some((Verdict::RateLimited, now)));
+    }
+
+    #[test]
+    fn hours_days_and_months_of_the_calendar() {
+        let time = |text| UnixTime::parse_rfc3339(text).unwrap();
+        let memory = Memory::default();
+        for moment in [
+            "2026-11-30T22:59:59Z",
+            "2026-11-30T23:00:00Z",
+            "2026-12-01T00:00:00Z",
+            "2026-12-01T00:59:59Z",
+        ] {
+            request(&memory, "t", time(moment)).unwrap();
+            used(&memory, "t", &USAGE, Some(10), time(moment)).unwrap();
+        }
+        // The clock goes back: it counts where it was.
+        request(&memory, "t", time("2026-11-30T23:30:00Z")).unwrap();
+        let tally: Tally = ledger::read(&memory, "t");
+        for (now, per, current, previous) in [
+            ("2026-12-01T00:59:59Z", Per::Hour, 3, 1),
+            ("2026-12-01T01:00:00Z", Per::Hour, 0, 3),
+            ("2026-12-01T02:00:00Z", Per::Hour, 0, 0),
+            ("2026-12-01T23:59:59Z", Per::Day, 3, 2),
+            ("2026-12-02T00:00:00Z", Per::Day, 0, 3),
+            ("2026-12-31T23:59:59Z", Per::Month, 3, 2),
+            ("2027-01-01T00:00:00Z", Per::Month, 0, 3),
+            ("2027-02-01T00:00:00Z", Per::Month, 0, 0),
+        ] {
+            let (here, before) = tally.of(per, time(now)).unwrap();
+            assert_eq!((here.requests, before.requests), (current, previous), "{per:?} {now}");
+        }
+        let (here, before) = tally.of(Per::Day, time("2026-12-01T12:00:00Z")).unwrap();
+        assert_eq!((here.prompt, here.completion, here.cost), (6, 8, 20));
+        assert_eq!((before.prompt, before.completion, before.cost), (6, 8, 20));
+        assert_eq!(tally.of(Per::Week, time("2026-12-01T12:00:00Z")), None);
     }
 }

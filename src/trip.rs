@@ -138,8 +138,9 @@ impl Trip {
             && target.provider.include_usage
             && !plan.wants_usage;
         let limit = plan.limit_name(&target).filter(|_| !translates);
-        let patches_body =
-            hide_usage || translates || limit.is_some() || target.upstream_model != plan.model;
+        let renamed = plan.renamed(&target).is_some();
+        let wrapped = target.provider.kind.format.wraps();
+        let patches_body = hide_usage || translates || limit.is_some() || renamed || wrapped;
         let sent_at = cx.now.max(plan.not_before);
         let trip = Self {
             fingerprint,
@@ -169,18 +170,19 @@ impl Trip {
             self.echo = written.echo;
             return Some(written.body);
         }
-        let model = (target.upstream_model != self.plan.model).then_some(target.upstream_model);
+        let model = self.plan.renamed(&target);
         let limit = self.plan.limit_name(&target);
         let changes = Changes { model, include_usage: self.hide_usage, limit };
         let patch =
             |spans: &Spans| members::patch(body, spans, changes).map(std::borrow::Cow::into_owned);
-        patch(&self.plan.spans).or_else(|| {
+        let patched = patch(&self.plan.spans).or_else(|| {
             // Another filter changed the body: read it again, if it is still about the same model.
             let default = self.plan.endpoint.default_model();
             let ask =
                 Ask::read_or(body, default).ok().filter(|ask| ask.model == self.plan.model)?;
             patch(&ask.spans)
-        })
+        });
+        target.provider.kind.format.wrap(patched?)
     }
 
     /// The answer begins. `hold`: nothing of it may go on before [`Progress::Opened`].
@@ -193,6 +195,7 @@ impl Trip {
             let translation = target.map(|target| Setup {
                 endpoint: self.plan.endpoint,
                 format: target.provider.kind.format,
+                model: target.upstream_model.to_owned(),
                 include_usage: self.plan.wants_usage,
                 created: now.0 / 1_000,
                 nonce: self.nonce,
@@ -444,6 +447,7 @@ impl Trip {
             key,
             model: target.upstream_model,
             model_slot: &target.model.usage_slot,
+            consumer: &self.plan.consumer,
             at: self.sent_at,
             fingerprint: self.fingerprint,
         }))
@@ -475,20 +479,31 @@ impl Trip {
     fn count_usage(&mut self, cx: &mut Cx<'_>) {
         let Phase::Answer(answer) = &self.phase else { return };
         let Some(usage) = answer.usage() else { return };
+        let before = self.cost(cx.runtime);
         let news = self.meter.report(usage);
         if news == Usage::default() {
             return;
         }
-        self.with_sent(cx.runtime, |sent| settle::used(cx, sent, &news));
-        if let Some(used) = self.used().filter(|_| self.plan.toll.is_some()) {
+        // Not the cost of the news: what all of it costs may depend on how much it is.
+        let cost =
+            self.cost(cx.runtime).zip(before).map(|(all, before)| all.saturating_sub(before));
+        self.with_sent(cx.runtime, |sent| settle::used(cx, sent, &news, cost));
+        if let Some(used) = self.used(cx.runtime).filter(|_| self.plan.toll.is_some()) {
             cx.effects.push(Effect::SetFilterState(SPENT, Spent::Used(used).encode()));
         }
     }
 
     /// What the answer has reported so far.
-    pub fn used(&self) -> Option<Amounts> {
+    pub fn used(&self, runtime: &Runtime) -> Option<Amounts> {
         let total = self.meter.total();
-        (total != Usage::default()).then(|| Amounts::of_request(&total, 0))
+        let cost = || self.cost(runtime).unwrap_or_default();
+        (total != Usage::default()).then(|| Amounts::of_request(&total, cost()))
+    }
+
+    /// Of what was reported so far; `None`: the price is not known.
+    fn cost(&self, runtime: &Runtime) -> Option<u64> {
+        let target = self.plan.resolve(runtime)?;
+        Some(target.provider.price(target.upstream_model)?.of(&self.meter.total()))
     }
 
     /// Replaces the reservation by what was used; without any report the reservation stands.
@@ -510,6 +525,12 @@ impl Trip {
 }
 
 impl Plan {
+    /// What the body has to call the model, where it calls it something else.
+    fn renamed<'a>(&self, target: &Resolved<'a>) -> Option<&'a str> {
+        let renamed = target.upstream_model != self.model && !self.endpoint.names_model();
+        renamed.then_some(target.upstream_model)
+    }
+
     /// What the provider calls the bound of the answer, where the client calls it something else.
     fn limit_name(&self, target: &Resolved<'_>) -> Option<LimitName> {
         if self.endpoint != Endpoint::ChatCompletions {

@@ -12,19 +12,25 @@ use crate::runtime::{Key, Provider, Secret, fingerprint};
 /// Request headers that must not reach a provider, besides credentials and `x-keyward-*`.
 ///
 /// `accept-encoding`: a compressed answer could not be observed. `cookie`, `proxy-authorization`: the
-/// client's. `x-envoy-original-url`: left behind by an internal redirect. `anthropic-*`: of the provider that the
+/// client's. `x-envoy-original-url`: left behind by an internal redirect. `x-goog-user-project`: whom Google
+/// charges. `anthropic-*`: of the provider that the
 /// last attempt went to.
-const NOT_FOR_PROVIDERS: [&str; 6] = [
+const NOT_FOR_PROVIDERS: [&str; 7] = [
     "accept-encoding",
     "anthropic-beta",
     "anthropic-version",
     "cookie",
     "proxy-authorization",
     "x-envoy-original-url",
+    "x-goog-user-project",
 ];
 
 /// Request headers of Anthropic's clients that only Anthropic gets.
 pub const ANTHROPIC: [&str; 2] = ["anthropic-version", "anthropic-beta"];
+
+/// What Envoy's `aws_request_signing` leaves behind when an attempt at AWS is followed by another: a session token
+/// among it.
+const AWS: &str = "x-amz-";
 
 /// Answer headers that speak of the account behind the key, not of the client.
 const NOT_FOR_CLIENTS: [&str; 9] = [
@@ -63,6 +69,7 @@ impl<'a> Own<'a> {
 /// The secret of a key as it is at the moment, and its fingerprint.
 #[derive(Clone, Copy)]
 pub struct Credentials<'a> {
+    /// Empty: nothing is sent.
     value: &'a [u8],
     pub fingerprint: u64,
 }
@@ -70,6 +77,7 @@ pub struct Credentials<'a> {
 /// `None`: the secret should have come in a header and did not.
 pub fn credentials<'a>(headers: &'a Headers, key: &'a Key) -> Option<Credentials<'a>> {
     match &key.secret {
+        Secret::None => Some(Credentials { value: b"", fingerprint: key.fingerprint }),
         Secret::Value(value) => {
             Some(Credentials { value: value.as_bytes(), fingerprint: key.fingerprint })
         }
@@ -98,10 +106,11 @@ pub fn address(
     let path = format.path(call)?;
     strip(cx, headers);
     // Anthropic's clients say so twice: here and in `anthropic-beta`.
-    let query = if own.beta { "?beta=true" } else { "" };
+    let query = if own.beta && format == Format::Anthropic { "?beta=true" } else { "" };
     cx.set_header(":path", format!("{}{path}{query}", provider.base_path));
     cx.set_header(":authority", provider.host.as_bytes());
     match provider.kind.credential {
+        _ if credentials.value.is_empty() => {}
         Credential::Bearer => {
             cx.set_header("authorization", [b"Bearer ", credentials.value].concat());
         }
@@ -113,12 +122,18 @@ pub fn address(
             cx.remove_header(String::from_utf8_lossy(name));
         }
     }
-    if format == Format::Anthropic {
-        cx.set_header("anthropic-version", formats::ANTHROPIC_VERSION);
-        for (name, value) in own.headers {
-            if let Some(name) = ANTHROPIC.into_iter().find(|known| known == name) {
-                cx.set_header(name, value.as_bytes());
-            }
+    let known: &[&'static str] = match format {
+        Format::Anthropic => {
+            cx.set_header("anthropic-version", formats::ANTHROPIC_VERSION);
+            &ANTHROPIC
+        }
+        // The version is in its envelope.
+        Format::VertexAnthropic => &["anthropic-beta"],
+        _ => &[],
+    };
+    for (name, value) in own.headers {
+        if let Some(name) = known.iter().find(|known| *known == name) {
+            cx.set_header(name, value.as_bytes());
         }
     }
     Some(())
@@ -131,6 +146,7 @@ pub fn strip(cx: &mut Cx<'_>, headers: &Headers) {
         if CREDENTIALS.contains(&name)
             || NOT_FOR_PROVIDERS.contains(&name)
             || name.starts_with("x-keyward-")
+            || name.starts_with(AWS)
         {
             cx.remove_header(name);
         }
@@ -208,6 +224,9 @@ mod tests {
             ("cookie", "a=b"),
             ("accept-encoding", "gzip"),
             ("x-envoy-original-url", "http://gateway.test/"),
+            ("x-amz-security-token", "session"),
+            ("x-amz-date", "20261122T000000Z"),
+            ("x-amz-content-sha256", "00"),
             ("x-keyward-cluster", "other"),
             ("x-keyward-state", "00.00"),
             ("x-keyward-secret-b", "sk-b"),

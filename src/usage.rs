@@ -33,6 +33,11 @@ impl Usage {
         self.zip(other, u64::max)
     }
 
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        self.zip(other, u64::saturating_add)
+    }
+
     fn zip(self, other: Self, each: impl Fn(u64, u64) -> u64) -> Self {
         Self {
             prompt: each(self.prompt, other.prompt),
@@ -44,7 +49,8 @@ impl Usage {
     }
 }
 
-/// Reads the `usage` object of chat completions, completions, embeddings, responses or messages.
+/// Reads the `usage` object of chat completions, completions, embeddings, responses or messages, or the
+/// `usageMetadata` of `generateContent`.
 ///
 /// `None` where it holds no count at all (`null`, `{}`). A member that is missing, `null`, negative or no number
 /// counts as absent; a fraction is cut off; what exceeds `u64` is `u64::MAX`. Beside OpenAI's own members:
@@ -53,14 +59,26 @@ impl Usage {
 /// - A whole that is missing is what `total_tokens` leaves for it (embeddings give only that).
 /// - xAI and Gemini leave reasoning out of `completion_tokens` and have it in `total_tokens` alone: what the total
 ///   has on top of both wholes is completion, as which it is billed.
+/// - Gemini's own `thoughtsTokenCount` is no part of its `candidatesTokenCount`, nor `toolUsePromptTokenCount` (what
+///   Google's own tools read) of its `promptTokenCount`.
 /// - Anthropic's `cache_read_input_tokens` and `cache_creation_input_tokens` are no part of its `input_tokens`.
 pub fn parse(usage_object: &[u8]) -> Option<Usage> {
     let (mut prompt, mut completion, mut total) = (None, None, None);
     let (mut parts, mut beside) = (Usage::default(), Usage::default());
     members::walk(core::str::from_utf8(usage_object).ok()?, |name, value| match name {
-        "prompt_tokens" | "input_tokens" => prompt = members::count(value).or(prompt),
-        "completion_tokens" | "output_tokens" => completion = members::count(value).or(completion),
-        "total_tokens" => total = members::count(value),
+        "prompt_tokens" | "input_tokens" | "promptTokenCount" => {
+            prompt = members::count(value).or(prompt);
+        }
+        "completion_tokens" | "output_tokens" | "candidatesTokenCount" => {
+            completion = members::count(value).or(completion);
+        }
+        "total_tokens" | "totalTokenCount" => total = members::count(value),
+        "cachedContentTokenCount" => parts.cached = members::count(value).unwrap_or_default(),
+        "thoughtsTokenCount" => {
+            parts.reasoning = members::count(value).unwrap_or_default();
+            beside.completion = parts.reasoning;
+        }
+        "toolUsePromptTokenCount" => beside.prompt = members::count(value).unwrap_or_default(),
         "prompt_cache_hit_tokens" | "cached_tokens" => {
             parts.cached = members::count(value).unwrap_or_default().max(parts.cached);
         }
@@ -79,8 +97,10 @@ pub fn parse(usage_object: &[u8]) -> Option<Usage> {
     let total = total.unwrap_or_default();
     let prompt = prompt.unwrap_or(total.saturating_sub(completion.unwrap_or_default()));
     let prompt = prompt.saturating_add(beside.cached).saturating_add(beside.cache_write);
+    let prompt = prompt.saturating_add(beside.prompt);
     let parts = parts.max(beside);
-    let completion = completion.unwrap_or_default().max(total.saturating_sub(prompt));
+    let completion = completion.unwrap_or_default().saturating_add(beside.completion);
+    let completion = completion.max(total.saturating_sub(prompt));
     let cached = parts.cached.min(prompt);
     Some(Usage {
         prompt,
@@ -163,6 +183,14 @@ mod tests {
                     "output_tokens":60,"output_tokens_details":{"thinking_tokens":41},"service_tier":"standard"}"#,
                 usage(4039, 60, 4000, 41, 30),
             ),
+            // Gemini.
+            (
+                r#"{"promptTokenCount":20,"cachedContentTokenCount":12,"toolUsePromptTokenCount":3,
+                    "candidatesTokenCount":9,"thoughtsTokenCount":30,"totalTokenCount":62,
+                    "promptTokensDetails":[{"modality":"TEXT","tokenCount":20}],"trafficType":"ON_DEMAND"}"#,
+                usage(23, 39, 12, 30, 0),
+            ),
+            (r#"{"promptTokenCount":5,"totalTokenCount":20}"#, usage(5, 15, 0, 0, 0)),
             // DeepSeek, Moonshot.
             (
                 r#"{"prompt_tokens":20,"completion_tokens":9,"prompt_cache_hit_tokens":15,"prompt_cache_miss_tokens":5}"#,

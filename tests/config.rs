@@ -298,14 +298,14 @@ fn a_bad_value_is_refused_with_its_path() {
     let noon = "2026-12-25T12:00:00Z";
 
     let top: Vec<(&str, Value, String)> = vec![
-        ("provider", json!([]), "provider: unknown field; known: providers, key_pools, models, consumers, teams, roles, identify, anonymous, admin, failover, mode, response_headers, sticky, max_body".into()),
+        ("provider", json!([]), "provider: unknown field; known: providers, key_pools, models, consumers, teams, roles, prices, identify, anonymous, temporary_keys, access, admin, failover, mode, response_headers, sticky, max_body".into()),
         ("providers", json!({}), "providers: expected an array, found an object".into()),
         ("providers", json!([]), "providers: expected at least 1".into()),
         ("models", Value::Null, "models: expected an array, found null".into()),
         ("models/0", json!("fast"), "models[0]: expected an object, found a string".into()),
         ("models/0/targets", json!([]), "models[0].targets: expected at least 1".into()),
         ("models/0/targets/0/modle", json!("x"), "models[0].targets[0].modle: unknown field; known: provider, model".into()),
-        ("consumers", json!([{"name": "acme", "key": "x"}]), "consumers[0].key: unknown field; known: name, team, enabled, keys, identities, roles, allow, deny, limits, provider_keys".into()),
+        ("consumers", json!([{"name": "acme", "key": "x"}]), "consumers[0].key: unknown field; known: name, team, enabled, keys, identities, roles, allow, deny, limits, provider_keys, mfa, totp".into()),
         ("response_headers", json!("yes"), "response_headers: expected a boolean, found a string".into()),
         ("mode", json!("both"), r#"mode: "both" is unknown; known: headers, body"#.into()),
         ("models/0/name", json!("g*t"), "models[0].name: `*` may only be the last character".into()),
@@ -366,7 +366,7 @@ fn a_bad_value_is_refused_with_its_path() {
         (
             "secret",
             json!("sk-secret"),
-            "secret: expected an object with one of env, header, inline".into(),
+            "secret: expected an object with one of env, header, inline; or none".into(),
         ),
         ("secret", json!({}), "secret: expected exactly one of env, header, inline".into()),
         (
@@ -427,12 +427,12 @@ fn a_bad_value_is_refused_with_its_path() {
         (
             "limits",
             json!([{"requests": 1, "tokens": 1, "per": "day"}]),
-            "limits[0]: expected exactly one of requests, tokens, prompt_tokens, completion_tokens, concurrency".into(),
+            "limits[0]: expected exactly one of requests, tokens, prompt_tokens, completion_tokens, cost, concurrency".into(),
         ),
         (
             "limits",
             json!([{"per": "day"}]),
-            "limits[0]: expected exactly one of requests, tokens, prompt_tokens, completion_tokens, concurrency".into(),
+            "limits[0]: expected exactly one of requests, tokens, prompt_tokens, completion_tokens, cost, concurrency".into(),
         ),
         ("limits", json!([{"tokens": 1}]), "limits[0].per: missing".into()),
         (
@@ -728,6 +728,7 @@ fn view(runtime: &Runtime) -> String {
     let exact: BTreeMap<_, _> = models.exact.iter().collect();
     let secret = |secret: &Secret| match secret {
         Secret::Value(text) | Secret::Header(text) => text.clone(),
+        Secret::None => String::new(),
     };
     let secrets: BTreeSet<_> = keys.iter().map(|key| (&key.name, secret(&key.secret))).collect();
     format!(

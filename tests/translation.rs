@@ -85,6 +85,7 @@ fn translation(streamed: bool, include_usage: bool) -> Translation {
         endpoint: Endpoint::ChatCompletions,
         format: Format::Anthropic,
         include_usage,
+        model: "model".to_owned(),
         created: CREATED,
         nonce: 1,
         echo: Echo::default(),

@@ -5,6 +5,7 @@ use deserr::{Deserr, IntoValue, Value, ValuePointerRef};
 use super::error::Errors;
 use super::rules::{RuleList, Text, not_a_credential, text};
 use super::secrets::{Digest, EnvironmentName, Hidden, PresentedKey};
+use super::temporary::{KeptSecret, SecondFactor};
 use super::values::{HeaderName, List, Name};
 use super::{Key, MAX_KEYS, MAX_PROVIDERS};
 use crate::limit::Limits;
@@ -42,6 +43,12 @@ pub struct Consumer {
     /// Its own keys at providers.
     #[deserr(default)]
     pub provider_keys: List<ProviderKeys, 0, MAX_PROVIDERS>,
+    /// Whether issuing a temporary key needs a code besides the key; also where one of its roles says so.
+    #[deserr(default)]
+    pub mfa: Option<SecondFactor>,
+    /// What the codes come from, in base32.
+    #[deserr(default)]
+    pub totp: Option<KeptSecret>,
 }
 
 #[derive(Debug, Deserr)]
@@ -70,6 +77,9 @@ pub struct Role {
     pub allow: RuleList,
     #[deserr(default)]
     pub deny: RuleList,
+    /// As of a consumer, for all that have the role.
+    #[deserr(default)]
+    pub mfa: Option<SecondFactor>,
 }
 
 #[derive(Debug, Deserr)]
@@ -118,13 +128,9 @@ impl Deserr<Errors> for ConsumerKey {
             (None, None, Some(text)) => PresentedKey::Inline(text),
             _ => return Err(Errors::one(location, "expected exactly one of sha256, env, inline")),
         };
-        let valid = Window {
-            from: written.valid_from.unwrap_or(Window::ALWAYS.from),
-            until: written.valid_until.unwrap_or(Window::ALWAYS.until),
-        };
-        if valid.from >= valid.until {
-            return Err(Errors::one(location.push_key("valid_until"), "not later than valid_from"));
-        }
+        let valid = Window::between(written.valid_from, written.valid_until).ok_or_else(|| {
+            Errors::one(location.push_key("valid_until"), "not later than valid_from")
+        })?;
         Ok(Self { key, enabled: written.enabled, valid })
     }
 }

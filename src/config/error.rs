@@ -74,8 +74,16 @@ impl ConfigError {
     }
 }
 
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl ConfigError {
+    /// `keys[0].id`; empty for the document itself.
+    pub(crate) fn path(&self) -> String {
+        let mut path = String::new();
+        // A `String` takes everything.
+        let _ = self.write_path(&mut path);
+        path
+    }
+
+    fn write_path(&self, f: &mut dyn fmt::Write) -> fmt::Result {
         for (depth, segment) in self.path.iter().enumerate() {
             match segment {
                 Segment::Field(name) if depth == 0 => f.write_str(name)?,
@@ -83,6 +91,13 @@ impl fmt::Display for ConfigError {
                 Segment::Index(index) => write!(f, "[{index}]")?,
             }
         }
+        Ok(())
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_path(f)?;
         if !self.path.is_empty() {
             f.write_str(": ")?;
         }

@@ -3,6 +3,7 @@
 use deserr::{Deserr, IntoValue, Value, ValuePointerRef};
 
 use super::error::{Errors, Invalid, known, quoted};
+use super::prices::Dollars;
 use super::values::{List, Whole, from_text};
 use crate::limit::{Algorithm, Limit, Limits, Per, Unit};
 
@@ -18,7 +19,7 @@ enum Entry {
     Concurrency(u32),
 }
 
-/// `[{requests: N, per: …}, {tokens: N, per: …}, {concurrency: N}]`.
+/// `[{requests: N, per: …}, {tokens: N, per: …}, {cost: USD, per: …}, {concurrency: N}]`.
 impl Deserr<Errors> for Limits {
     fn deserialize_from_value<V: IntoValue>(
         value: Value<V>,
@@ -73,21 +74,24 @@ impl Deserr<Errors> for Entry {
             #[deserr(default)]
             completion_tokens: Option<Count>,
             #[deserr(default)]
+            cost: Option<Dollars>,
+            #[deserr(default)]
             concurrency: Option<Whole<1, MAX_CONCURRENCY>>,
             #[deserr(default)]
             per: Option<Per>,
             #[deserr(default)]
             algorithm: Option<Algorithm>,
         }
-        const UNITS: &str = "requests, tokens, prompt_tokens, completion_tokens, concurrency";
+        const UNITS: &str = "requests, tokens, prompt_tokens, completion_tokens, cost, concurrency";
         let written = Written::deserialize_from_value(value, location)?;
         let counts = [
-            (Unit::Requests, written.requests),
-            (Unit::Tokens, written.tokens),
-            (Unit::PromptTokens, written.prompt_tokens),
-            (Unit::CompletionTokens, written.completion_tokens),
+            (Unit::Requests, written.requests.map(|Whole(max)| max)),
+            (Unit::Tokens, written.tokens.map(|Whole(max)| max)),
+            (Unit::PromptTokens, written.prompt_tokens.map(|Whole(max)| max)),
+            (Unit::CompletionTokens, written.completion_tokens.map(|Whole(max)| max)),
+            (Unit::Cost, written.cost.map(|Dollars(max)| max)),
         ];
-        let mut named = counts.into_iter().filter_map(|(unit, max)| Some((unit, max?.0)));
+        let mut named = counts.into_iter().filter_map(|(unit, max)| Some((unit, max?)));
         let (unit, max) = match (named.next(), written.concurrency) {
             (None, Some(most)) => {
                 for (member, given) in
@@ -123,10 +127,12 @@ fn check_algorithm(limit: &Limit) -> Result<(), Invalid> {
     };
     let most = u64::MAX / length / 2;
     if limit.algorithm == Algorithm::TokenBucket && limit.max > most {
-        return Err(Invalid(format!(
-            "a token_bucket holds at most {most} per {}",
-            limit.per.as_str()
-        )));
+        let most = match limit.unit {
+            Unit::Cost => format!("{} US dollars", most / 1_000_000_000),
+            _ => most.to_string(),
+        };
+        let per = limit.per.as_str();
+        return Err(Invalid(format!("a token_bucket holds at most {most} per {per}")));
     }
     Ok(())
 }

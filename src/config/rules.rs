@@ -14,7 +14,7 @@ use crate::endpoint::Operation;
 /// Rules of one `allow` or `deny`.
 const MAX_RULES: usize = 16;
 /// Members of one list in a rule.
-const MAX_CONDITIONS: usize = 64;
+pub const MAX_CONDITIONS: usize = 64;
 /// Bytes of an identity, a route's name, a header's value.
 const MAX_TEXT: usize = 512;
 

@@ -11,9 +11,11 @@ use super::values::{MAX_HEADER_NAME, is_token};
 const SECRET_HEADER_PREFIX: &str = "x-keyward-secret-";
 const MAX_ENVIRONMENT_NAME: usize = 128;
 
-/// Where a provider key is: `{env: NAME}`, `{header: x-keyward-secret-…}` or `{inline: …}`.
+/// Where a provider key is: `{env: NAME}`, `{header: x-keyward-secret-…}`, `{inline: …}`, or `none`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretSource {
+    /// Keyward sends no credential: the provider wants none, or another filter signs the request.
+    None,
     Environment(EnvironmentName),
     Header(SecretHeader),
     Inline(Hidden),
@@ -24,6 +26,15 @@ impl Deserr<Errors> for SecretSource {
         value: Value<V>,
         location: ValuePointerRef<'_>,
     ) -> Result<Self, Errors> {
+        if !matches!(value, Value::Map(_)) {
+            if let Value::String(text) = &value
+                && text == "none"
+            {
+                return Ok(Self::None);
+            }
+            let message = "expected an object with one of env, header, inline; or none";
+            return Err(Errors::one(location, message));
+        }
         let (name, value) = only_member(value, location, &["env", "header", "inline"])?;
         let location = location.push_key(name);
         match name {

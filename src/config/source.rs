@@ -62,7 +62,9 @@ impl Document {
         json.map_err(|e| error(format!("not valid JSON: {e}")))
     }
 
-    fn from_json(bytes: &[u8]) -> serde_json::Result<Self> {
+    /// # Errors
+    /// Not JSON, or nested too deep.
+    pub(crate) fn from_json(bytes: &[u8]) -> serde_json::Result<Self> {
         let mut errors = Errors::default();
         let mut json = serde_json::Deserializer::from_slice(bytes);
         let root = Node { location: ValuePointerRef::Origin, depth: 0, errors: &mut errors };

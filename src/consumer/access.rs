@@ -11,10 +11,12 @@ use super::route::Narrowing;
 use super::rule::{self, Ask, Facts, ProviderSet, Rules, Subject, operation_name};
 use super::{Consumer, ConsumerIndex, Consumers, Role, cidr};
 use crate::endpoint::{Endpoint, Operation};
+use crate::grant::Wish;
 use crate::headers::Headers;
 use crate::reply::Refusal;
 use crate::runtime::{Model, ProviderIndex, Runtime};
 use crate::time::UnixTime;
+use crate::token::Temporary;
 
 /// Who asks, and from where. Outlives the callback that it was read in.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +25,10 @@ pub struct Access {
     pub consumer: String,
     facts: Facts,
     narrowing: Narrowing,
+    /// The temporary key that it was presented with.
+    pub key: Option<Box<Temporary>>,
+    /// What an admin has granted to the consumer besides its rules.
+    pub granted: Vec<Wish>,
 }
 
 impl Access {
@@ -50,7 +56,8 @@ impl Access {
             at,
         };
         let consumer = consumers.get(consumer).map(|consumer| consumer.name.clone());
-        Ok(Self { consumer: consumer.unwrap_or_default(), facts, narrowing })
+        let consumer = consumer.unwrap_or_default();
+        Ok(Self { consumer, facts, narrowing, key: None, granted: Vec::new() })
     }
 
     /// Decides on what is known before the body: everything but model and provider.
@@ -117,7 +124,10 @@ impl Access {
         model: Option<&str>,
         provider: Option<ProviderIndex>,
     ) -> Result<(), Subject<'r>> {
-        let ask = Ask { facts: &self.facts, operation, model, provider };
+        let extra = model.is_some_and(|model| {
+            self.granted.iter().any(|wish| *wish == Wish::Model(model.to_owned()))
+        });
+        let ask = Ask { facts: &self.facts, operation, model, provider, extra };
         if self.narrowing.endpoints.as_ref().is_some_and(|known| !known.contains(&operation)) {
             return Err(Subject::Endpoint);
         }
@@ -128,10 +138,14 @@ impl Access {
         if model.is_some_and(|name| !matches(name)) {
             return Err(Subject::Model);
         }
+        if let Some(key) = &self.key {
+            key.scope.permits(&ask)?;
+        }
         let consumers = &runtime.consumers;
-        holders(&consumers.roles, &consumer.rules, &consumer.roles, &ask)?;
+        let roles = &consumers.roles;
+        holders(roles, &consumer.rules, &consumer.roles, &self.granted, &ask)?;
         match consumers.team_of(consumer) {
-            Some(team) => holders(&consumers.roles, &team.rules, &team.roles, &ask),
+            Some(team) => holders(roles, &team.rules, &team.roles, &[], &ask),
             None => Ok(()),
         }
     }
@@ -159,11 +173,14 @@ impl Access {
     }
 }
 
-/// The rules of a consumer or a team, and of its roles.
+/// The rules of a consumer or a team, and of its roles; `granted` besides.
+///
+/// A granted role lets pass what it would let pass if it were the only one; it never refuses what the others let pass.
 fn holders<'r>(
     roles: &'r [Role],
     own: &'r Rules,
     given: &'r [usize],
+    granted: &[Wish],
     ask: &Ask<'_>,
 ) -> Result<(), Subject<'r>> {
     let given = || given.iter().filter_map(|index| roles.get(*index)).map(|role| &role.rules);
@@ -171,7 +188,18 @@ fn holders<'r>(
         return Err(subject);
     }
     rule::allowed(own.allow.iter(), ask)?;
-    rule::allowed(given().flat_map(|rules| &rules.allow), ask)
+    rule::allowed(given().flat_map(|rules| &rules.allow), ask).or_else(|subject| {
+        let is_granted = |role: &&Role| {
+            granted.iter().any(|wish| matches!(wish, Wish::Role(name) if *name == role.name))
+        };
+        let lets_pass = |rules: &Rules| {
+            !rules.allow.is_empty()
+                && rules.denied(ask).is_none()
+                && rule::allowed(rules.allow.iter(), ask).is_ok()
+        };
+        let by_grant = roles.iter().filter(is_granted).any(|role| lets_pass(&role.rules));
+        if by_grant { Ok(()) } else { Err(subject) }
+    })
 }
 
 fn provider_set(runtime: &Runtime, names: &[String]) -> ProviderSet {
@@ -181,7 +209,7 @@ fn provider_set(runtime: &Runtime, names: &[String]) -> ProviderSet {
     (0..runtime.providers.len()).filter(named).collect()
 }
 
-fn denied(message: String) -> Refusal {
+pub fn denied(message: String) -> Refusal {
     Refusal { kind: "permission_error", ..Refusal::client(403, "permission_denied", message) }
 }
 

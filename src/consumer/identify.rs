@@ -13,6 +13,7 @@ use crate::headers::Headers;
 use crate::plan::STATE_HEADER;
 use crate::reply::Refusal;
 use crate::time::UnixTime;
+use crate::token::{self, Temporary, Unverified};
 
 /// Headers in which clients present a credential. None of them reaches a provider.
 pub const CREDENTIALS: [&str; 4] = ["authorization", "x-api-key", "api-key", "x-goog-api-key"];
@@ -55,7 +56,25 @@ pub fn presented(headers: &Headers) -> Option<Presented<'_>> {
     })
 }
 
-/// The consumer that a request comes from.
+/// The consumer that a request comes from, and how that is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    pub consumer: ConsumerIndex,
+    pub by: By,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum By {
+    /// A permanent key, and when it ends.
+    Key(UnixTime),
+    Temporary(Box<Temporary>),
+    /// One of Envoy's filters says so.
+    Name,
+    /// Nothing: whoever says nothing is this one.
+    Default,
+}
+
+/// The consumer that a request comes from. Of a temporary key, this says that it is genuine, not that it may be used.
 ///
 /// # Errors
 /// 401 where it comes from nobody, or the key cannot be used now.
@@ -64,7 +83,7 @@ pub fn identify(
     headers: &Headers,
     caller: &Caller,
     now: UnixTime,
-) -> Result<ConsumerIndex, Refusal> {
+) -> Result<Identity, Refusal> {
     for source in &consumers.sources {
         let identity = match source {
             Source::Key => match presented(headers) {
@@ -92,9 +111,12 @@ pub fn identify(
             },
         };
         let known = core::str::from_utf8(identity).ok().and_then(|name| consumers.find(name));
-        return known.ok_or_else(|| unauthenticated("The caller is not a known consumer.", true));
+        return known
+            .map(|consumer| Identity { consumer, by: By::Name })
+            .ok_or_else(|| unauthenticated("The caller is not a known consumer.", true));
     }
-    consumers.anonymous.ok_or_else(|| {
+    let anybody = consumers.anonymous.map(|consumer| Identity { consumer, by: By::Default });
+    anybody.ok_or_else(|| {
         let message = "No consumer key was presented, and anonymous requests are refused.";
         unauthenticated(message, false)
     })
@@ -104,17 +126,33 @@ fn by_key(
     consumers: &Consumers,
     credential: Presented<'_>,
     now: UnixTime,
-) -> Result<ConsumerIndex, Refusal> {
+) -> Result<Identity, Refusal> {
     let Presented::Key(key) = credential else {
         let message = "Authorization takes a consumer key: Bearer KEY.";
         return Err(unauthenticated(message, true));
     };
-    let known = Some(key).filter(|key| key.len() <= MAX_KEY).and_then(|k| consumers.find_key(k));
-    let Some(known) = known else {
+    let key = Some(key).filter(|key| key.len() <= MAX_KEY);
+    let issued = consumers.signing.as_ref().zip(key.filter(|key| token::looks_like_one(key)));
+    match issued.map(|(signing, key)| signing.verify(key, now)) {
+        Some(Ok(temporary)) => {
+            if let Some(consumer) = consumers.find(&temporary.consumer) {
+                return Ok(Identity { consumer, by: By::Temporary(Box::new(temporary)) });
+            }
+        }
+        Some(Err(Unverified::Expired)) => {
+            return Err(unauthenticated("The temporary key has expired.", true));
+        }
+        Some(Err(Unverified::NotYet)) => {
+            return Err(unauthenticated("The temporary key is not valid yet.", true));
+        }
+        // A permanent key may look like anything.
+        Some(Err(Unverified::Foreign)) | None => {}
+    }
+    let Some(known) = key.and_then(|key| consumers.find_key(key)) else {
         return Err(unauthenticated("Incorrect API key provided.", true));
     };
     if known.is_usable(now) {
-        return Ok(known.consumer);
+        return Ok(Identity { consumer: known.consumer, by: By::Key(known.valid.until) });
     }
     let message = if !known.enabled {
         "The API key is disabled."
@@ -153,6 +191,7 @@ mod tests {
             rules: super::super::Rules::default(),
             limits: crate::limit::Limits::default(),
             own_keys: Vec::new(),
+            second_factor: None,
         }
     }
 
@@ -184,7 +223,8 @@ mod tests {
     fn who(consumers: &Consumers, headers: &[(&str, &str)], san: &str) -> Result<usize, String> {
         let headers = headers.iter().copied().collect();
         let caller = Caller { properties: vec![san.into()], ..Caller::default() };
-        identify(consumers, &headers, &caller, NOW).map_err(|refusal| {
+        let known = identify(consumers, &headers, &caller, NOW);
+        known.map(|identity| identity.consumer).map_err(|refusal| {
             assert_eq!((refusal.status, refusal.code), (401, "invalid_api_key"));
             assert!(refusal.headers.iter().any(|(name, _)| *name == "www-authenticate"));
             refusal.message

@@ -103,6 +103,8 @@ pub struct Ask<'a> {
     pub model: Option<&'a str>,
     /// Who is to answer; `None`: not known yet, or nobody.
     pub provider: Option<ProviderIndex>,
+    /// The model was granted to the caller: it is among the models of every `allow`.
+    pub extra: bool,
 }
 
 /// What of a request a rule was about, in the order in which they are looked at.
@@ -120,7 +122,10 @@ pub enum Subject<'r> {
 impl Rule {
     /// The first condition that does not hold; what is not known yet may still hold.
     pub fn mismatch(&self, ask: &Ask<'_>) -> Option<Subject<'_>> {
-        self.conditions(ask).find(|(_, holds)| *holds == Some(false)).map(|(subject, _)| subject)
+        let fails = |(subject, holds): &(Subject<'_>, Option<bool>)| {
+            *holds == Some(false) && !(ask.extra && *subject == Subject::Model)
+        };
+        self.conditions(ask).find(fails).map(|(subject, _)| subject)
     }
 
     /// The last condition, if all hold and all are known.
@@ -194,7 +199,7 @@ pub fn allowed<'r>(
 }
 
 /// The names of operations in rules.
-pub const OPERATIONS: [(&str, Operation); 13] = [
+pub const OPERATIONS: [(&str, Operation); 15] = [
     ("chat", Operation::Api(Endpoint::ChatCompletions)),
     ("completions", Operation::Api(Endpoint::Completions)),
     ("embeddings", Operation::Api(Endpoint::Embeddings)),
@@ -207,6 +212,8 @@ pub const OPERATIONS: [(&str, Operation); 13] = [
     ("image_edits", Operation::Api(Endpoint::ImageEdits)),
     ("image_variations", Operation::Api(Endpoint::ImageVariations)),
     ("messages", Operation::Api(Endpoint::Messages)),
+    ("rerank", Operation::Api(Endpoint::Rerank)),
+    ("generate_content", Operation::Api(Endpoint::GenerateContent)),
     ("models", Operation::Models),
 ];
 
@@ -247,7 +254,13 @@ mod tests {
         let rule = full();
         let chat = Operation::Api(Endpoint::ChatCompletions);
         let facts = facts();
-        let good = Ask { facts: &facts, operation: chat, model: Some("gpt-4o"), provider: Some(1) };
+        let good = Ask {
+            facts: &facts,
+            operation: chat,
+            model: Some("gpt-4o"),
+            provider: Some(1),
+            extra: false,
+        };
         assert_eq!((rule.mismatch(&good), rule.matched(&good)), (None, Some(Subject::Model)));
         let elsewhere = |change: &dyn Fn(&mut Facts)| {
             let mut other = facts.clone();
@@ -276,7 +289,7 @@ mod tests {
     fn one_allow_is_enough_and_none_means_everything() {
         let facts = facts();
         let operation = Operation::Models;
-        let ask = Ask { facts: &facts, operation, model: None, provider: None };
+        let ask = Ask { facts: &facts, operation, model: None, provider: None, extra: false };
         let only = |operation| Rule { endpoints: Some(vec![operation]), ..Rule::default() };
         let route = Rule { route: Some("other".to_owned()), ..Rule::default() };
         let chat = only(Operation::Api(Endpoint::ChatCompletions));

@@ -26,6 +26,14 @@ const WORDS: &[(&str, FailureKind)] = &[
     ("server_error", FailureKind::Server),
     ("api_error", FailureKind::Server),
     ("invalid_request_error", FailureKind::InvalidRequest),
+    // Exceptions in Bedrock's streams:
+    // <https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStreamOutput.html>.
+    ("throttlingException", FailureKind::RateLimit),
+    ("serviceUnavailableException", FailureKind::Overloaded),
+    ("validationException", FailureKind::InvalidRequest),
+    ("modelTimeoutException", FailureKind::Timeout),
+    ("internalServerException", FailureKind::Server),
+    ("modelStreamErrorException", FailureKind::Server),
     // Google: <https://ai.google.dev/gemini-api/docs/troubleshooting>.
     ("API_KEY_INVALID", FailureKind::Authentication),
     ("UNAUTHENTICATED", FailureKind::Authentication),

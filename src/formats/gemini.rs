@@ -71,6 +71,7 @@
 mod answer;
 mod content;
 pub(super) mod embeddings;
+mod error;
 mod model;
 mod request;
 mod stream;
@@ -80,6 +81,8 @@ use crate::formats::Call;
 use crate::members::is_safe_model_segment;
 
 pub(super) use self::answer::read;
+pub(super) use self::error::error;
+pub(crate) use self::error::status;
 pub(super) use self::request::write;
 pub(super) use self::stream::StreamReader;
 
@@ -96,6 +99,7 @@ pub(super) fn path(call: &Call<'_>, service: Service) -> Option<String> {
     let resource = resource(call.model, service)?;
     let method = match call.endpoint {
         Endpoint::Embeddings => embeddings::method(call.model, service),
+        Endpoint::CountContentTokens => "countTokens",
         _ if call.stream => "streamGenerateContent?alt=sse",
         _ => "generateContent",
     };

@@ -76,3 +76,34 @@ pub(super) fn must_be(path: &str, what: &str) -> Unsupported {
 pub(super) fn not_supported(path: impl Into<String>) -> Unsupported {
     Unsupported::new(path, "is not supported by the providers of this model")
 }
+
+/// The values of these members of an object, absent where they are `null`; `None`: it is no object.
+///
+/// For answers, of which nothing is refused by name. One pass, and one instantiation for all that is read so.
+pub(super) fn pick<'a, const N: usize>(
+    object: &'a str,
+    names: [&str; N],
+) -> Option<[Option<&'a str>; N]> {
+    let mut values = [None; N];
+    pick_into(object, &names, &mut values).then_some(values)
+}
+
+fn pick_into<'a>(object: &'a str, names: &[&str], values: &mut [Option<&'a str>]) -> bool {
+    members::walk(object, |name, value| {
+        let mut slots = names.iter().zip(values.iter_mut());
+        if let Some((_, slot)) = slots.find(|(known, _)| **known == name) {
+            *slot = Some(value).filter(|value| *value != "null");
+        }
+    })
+    .is_ok()
+}
+
+/// The elements of an array; `None`: it is none.
+pub(super) fn elements(array: &str) -> Option<Vec<&RawValue>> {
+    serde_json::from_str(array).ok()
+}
+
+/// A string, borrowed where it has no escapes; `None`: it is none.
+pub(super) fn text(value: &str) -> Option<Cow<'_, str>> {
+    string("", value).ok()
+}

@@ -50,7 +50,7 @@ pub(super) fn open<'a>(
 pub(super) fn known_origin(origin: &str) -> Option<&'static str> {
     const KNOWN: [&str; 5] = [
         Block::ANTHROPIC,
-        "google-gemini-v1",
+        Block::GEMINI,
         "openai-responses-v1",
         "xai-responses-v1",
         "azure-openai-responses-v1",

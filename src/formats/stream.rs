@@ -2,9 +2,10 @@
 
 use core::fmt::Debug;
 
-use super::{Format, anthropic, gemini, openai, responses};
+use super::{Format, anthropic, bedrock, cohere, gemini, openai, responses};
 use crate::conversation::Event;
 use crate::endpoint::Dialect;
+use crate::eventstream;
 use crate::formats::Setup;
 use crate::sse::{self, Framer};
 
@@ -12,7 +13,6 @@ use crate::sse::{self, Framer};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Frame<'a> {
     /// Where the framing names it beside its data.
-    #[expect(dead_code, reason = "formats so far have the type in their data")]
     pub(super) name: Option<&'a [u8]>,
     pub(super) data: &'a [u8],
 }
@@ -41,6 +41,8 @@ pub(super) trait StreamWriter: Debug {
 
 pub(super) fn reader(format: Format) -> Box<dyn StreamReader> {
     match format {
+        Format::Bedrock => Box::new(bedrock::StreamReader::default()),
+        Format::Cohere => Box::new(cohere::StreamReader::default()),
         Format::OpenAi => Box::new(openai::StreamReader::default()),
         Format::Anthropic | Format::VertexAnthropic => Box::new(anthropic::StreamReader::default()),
         Format::Gemini | Format::Vertex => Box::new(gemini::StreamReader::default()),
@@ -51,7 +53,9 @@ pub(super) fn writer(setup: &Setup) -> Box<dyn StreamWriter> {
     match setup.endpoint.dialect() {
         Dialect::Anthropic => Box::new(anthropic::StreamWriter::new(setup.nonce)),
         Dialect::Responses => Box::new(responses::StreamWriter::new(setup.clone())),
-        Dialect::OpenAi => Box::new(openai::StreamWriter::new(setup.include_usage, setup.created)),
+        Dialect::OpenAi | Dialect::Gemini => {
+            Box::new(openai::StreamWriter::new(setup.include_usage, setup.created))
+        }
     }
 }
 
@@ -60,16 +64,20 @@ pub(super) fn writer(setup: &Setup) -> Box<dyn StreamWriter> {
 pub(super) enum Framing {
     /// Server-sent events.
     Events(Framer),
+    /// AWS's binary messages.
+    Messages(eventstream::Framer),
 }
 
 impl Framing {
     pub(super) fn of(format: Format) -> Self {
         match format {
+            Format::Bedrock => Self::Messages(eventstream::Framer::default()),
             Format::OpenAi
             | Format::Anthropic
             | Format::Gemini
             | Format::Vertex
-            | Format::VertexAnthropic => Self::Events(Framer::new()),
+            | Format::VertexAnthropic
+            | Format::Cohere => Self::Events(Framer::new()),
         }
     }
 
@@ -83,6 +91,15 @@ impl Framing {
             Self::Events(framer) => {
                 framer.feed(chunk, |event| each((&event).into())).map_err(|_| Corrupt)
             }
+            Self::Messages(framer) => framer
+                .feed(chunk, |message| match message.exception() {
+                    Some(error) => each(Frame { name: Some(b"error"), data: error.as_bytes() }),
+                    None => {
+                        let name = message.header(":event-type").map(str::as_bytes);
+                        each(Frame { name, data: message.payload });
+                    }
+                })
+                .map_err(|_| Corrupt),
         }
     }
 
@@ -90,6 +107,8 @@ impl Framing {
     pub(super) fn finish(&mut self, each: &mut dyn FnMut(Frame<'_>)) {
         match self {
             Self::Events(framer) => framer.finish(|event| each((&event).into())),
+            // Half a message is none.
+            Self::Messages(_) => {}
         }
     }
 }

@@ -1,9 +1,11 @@
 //! One answer on its way from the provider's format to the client's.
 
+use std::borrow::Cow;
+
 use super::stream::{Frame, Framing, StreamReader, StreamWriter};
 use super::{
-    Echo, Format, anthropic, embeddings, failure, gemini, openai, responses, stream, truncated,
-    write_error,
+    Echo, Format, anthropic, bedrock, cohere, embeddings, failure, gemini, openai, responses,
+    stream, truncated, write_error,
 };
 use crate::conversation::{Answer, Event, Failure, FailureKind, Opened};
 use crate::endpoint::{Dialect, Endpoint};
@@ -28,6 +30,8 @@ pub struct Setup {
     pub endpoint: Endpoint,
     /// Of the provider.
     pub format: Format,
+    /// As the provider calls it: for an answer that does not name its model.
+    pub model: String,
     /// The client asked for the usage chunk of a stream of chat completions.
     pub include_usage: bool,
     /// Unix time in seconds.
@@ -35,6 +39,39 @@ pub struct Setup {
     /// Random: for an answer without an id.
     pub nonce: u64,
     pub echo: Echo,
+}
+
+/// What an answer is called that does not say so itself.
+#[derive(Debug)]
+struct Name {
+    id: String,
+    model: String,
+}
+
+impl Setup {
+    fn name(&self) -> Name {
+        let id = match self.endpoint.dialect() {
+            Dialect::OpenAi => format!("chatcmpl-{:016x}", self.nonce),
+            // Their writers make one where there is none.
+            Dialect::Anthropic | Dialect::Responses | Dialect::Gemini => String::new(),
+        };
+        Name { id, model: self.model.clone() }
+    }
+}
+
+impl Name {
+    fn given<'a>(&'a self, step: Event<'a>) -> Event<'a> {
+        match step {
+            Event::Start { id, model } => {
+                Event::Start { id: or(id, &self.id), model: or(model, &self.model) }
+            }
+            step => step,
+        }
+    }
+}
+
+fn or<'a>(told: Cow<'a, str>, ours: &'a str) -> Cow<'a, str> {
+    if told.is_empty() { Cow::Borrowed(ours) } else { told }
 }
 
 /// Takes the bytes of an answer, gives those for the client. Never both: what comes out is all translated.
@@ -59,6 +96,7 @@ enum Form {
 struct Stream {
     /// Bytes so far.
     length: usize,
+    name: Name,
     framing: Framing,
     reader: Box<dyn StreamReader>,
     writer: Box<dyn StreamWriter>,
@@ -79,6 +117,7 @@ impl Translation {
         let form = if streamed {
             Form::Stream(Stream {
                 length: 0,
+                name: setup.name(),
                 framing: Framing::of(setup.format),
                 reader: stream::reader(setup.format),
                 writer: stream::writer(&setup),
@@ -173,17 +212,24 @@ fn answer(setup: &Setup, body: &[u8]) -> Option<(Vec<u8>, Option<Usage>)> {
     if setup.endpoint == Endpoint::Embeddings {
         let answer = match setup.format {
             Format::Gemini | Format::Vertex => gemini::embeddings::read(body)?,
+            Format::Bedrock => bedrock::embeddings::read(body)?,
+            Format::Cohere => cohere::embeddings::read(body)?,
             Format::OpenAi | Format::Anthropic | Format::VertexAnthropic => return None,
         };
         let Echo { model, base64, .. } = &setup.echo;
         return Some((embeddings::write(&answer, model, *base64)?, answer.usage));
     }
-    let answer = read(setup.format, body)?;
+    let mut answer = read(setup.format, body)?;
+    let name = setup.name();
+    answer.id = or(answer.id, &name.id);
+    answer.model = or(answer.model, &name.model);
     Some((write(setup, &answer), answer.usage))
 }
 
 fn read(format: Format, body: &[u8]) -> Option<Answer<'_>> {
     match format {
+        Format::Bedrock => bedrock::read(body),
+        Format::Cohere => cohere::read(body),
         Format::OpenAi => openai::read_answer(body),
         Format::Anthropic | Format::VertexAnthropic => anthropic::read(body),
         Format::Gemini | Format::Vertex => gemini::read(body),
@@ -194,13 +240,13 @@ fn write(setup: &Setup, answer: &Answer<'_>) -> Vec<u8> {
     match setup.endpoint.dialect() {
         Dialect::Anthropic => anthropic::write_answer(answer, setup.nonce),
         Dialect::Responses => responses::write_answer(answer, setup),
-        Dialect::OpenAi => openai::write(answer, setup.created),
+        Dialect::OpenAi | Dialect::Gemini => openai::write(answer, setup.created),
     }
 }
 
 impl Stream {
     fn feed(&mut self, chunk: &[u8], end: bool, seen: &mut Seen, out: &mut Vec<u8>) {
-        let Self { length, framing, reader, writer } = self;
+        let Self { length, name, framing, reader, writer } = self;
         *length = length.saturating_add(chunk.len());
         let mut understood = *length <= MAX_STREAM;
         let mut each = |frame: Frame<'_>| {
@@ -209,6 +255,7 @@ impl Stream {
             }
             let read = reader.read(frame, &mut |step| {
                 if !seen.is_over() {
+                    let step = name.given(step);
                     seen.note(&step, frame.data);
                     writer.write(&step, out);
                 }

@@ -8,6 +8,7 @@ use proxy_wasm::types::Action;
 
 use super::abi::{self, Message};
 use super::root::Plugin;
+use crate::admin;
 use crate::attempt::{self, Attempt};
 use crate::consumer::identify::Caller;
 use crate::effect::{Cx, Effect, Flow};
@@ -146,9 +147,12 @@ impl HttpContext for Http {
     fn on_http_request_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
         let headers = abi::headers(Message::Request);
         self.run(Message::Request, 0, |exchange, cx| match exchange {
-            Exchange::Gateway(gateway) => {
-                gateway.on_request_headers(cx, &headers, &caller(cx.runtime), end_of_stream)
-            }
+            Exchange::Gateway(gateway) => gateway.on_request_headers(
+                cx,
+                &headers,
+                &caller(cx.runtime, &headers),
+                end_of_stream,
+            ),
             Exchange::Attempt(attempt) => attempt_head(attempt, cx, &headers, end_of_stream),
             Exchange::Standalone(standalone) => {
                 let provider =
@@ -156,7 +160,7 @@ impl HttpContext for Http {
                 let cluster = text(&["xds", "cluster_name"]);
                 let host =
                     standalone::Host { provider: provider.as_deref(), cluster: cluster.as_deref() };
-                let caller = caller(cx.runtime);
+                let caller = caller(cx.runtime, &headers);
                 standalone.on_request_headers(cx, &headers, &host, &caller, end_of_stream)
             }
         })
@@ -226,14 +230,15 @@ impl HttpContext for Http {
 }
 
 /// What the configuration asks for of a request besides its headers.
-fn caller(runtime: &Runtime) -> Caller {
+fn caller(runtime: &Runtime, headers: &Headers) -> Caller {
     let asks = &runtime.consumers.asks;
+    let address = asks.address || headers.get(":path").is_some_and(admin::is_own);
     let properties = asks.properties.iter().map(|path| {
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         abi::property(&path).unwrap_or_default()
     });
     Caller {
-        address: if asks.address { text(&["source", "address"]) } else { None },
+        address: if address { text(&["source", "address"]) } else { None },
         route: if asks.route { text(&["xds", "route_name"]) } else { None },
         route_metadata: abi::property(&["xds", "route_metadata"]).unwrap_or_default(),
         properties: properties.collect(),

@@ -44,6 +44,10 @@ impl Plugin {
         let key = self.process_key.as_ref();
         let mut cx = Cx::new(&self.runtime, &HostSharedData, key, abi::now(), seed);
         cx.holder = HOLDER.get();
+        cx.entropy = || {
+            let mut drawn = [0; 16];
+            getrandom::fill(&mut drawn).ok().map(|()| drawn)
+        };
         cx
     }
 

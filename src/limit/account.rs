@@ -35,6 +35,8 @@ const PLACE_WAIT: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
+    /// As of the subject.
+    owner: u64,
     windows: Windows,
     holders: Vec<Holder>,
 }
@@ -124,6 +126,7 @@ pub fn settle(cx: &mut Cx<'_>, subjects: &[Subject<'_>], charge: &Charge, really
             continue;
         }
         let written = ledger::update(cx.shared, &subject.slot, |account: &mut Account| {
+            account.adopt(subject.owner);
             account.windows.correct(limits, &charge.reserved, really, charge.at, now);
             if held {
                 account.release(charge.holder);
@@ -153,7 +156,8 @@ pub fn take_over(cx: &mut Cx<'_>, charge: &Charge) {
 
 /// How the limits of `subject` stand now.
 pub fn statement(shared: &dyn SharedData, subject: &Subject<'_>, now: UnixTime) -> Statement {
-    let account: Account = ledger::read(shared, &subject.slot);
+    let mut account: Account = ledger::read(shared, &subject.slot);
+    account.adopt(subject.owner);
     account.statement(subject.kind, &subject.limits, now)
 }
 
@@ -165,6 +169,7 @@ fn charge_one(
     let (now, holder) = (cx.now, cx.holder);
     let limits = subject.limits.as_ref();
     let outcome = ledger::update(cx.shared, &subject.slot, |account: &mut Account| {
+        account.adopt(subject.owner);
         match account.full(limits, amounts, now) {
             Some(full) => Edit::Keep(Err(full)),
             None => {
@@ -191,6 +196,12 @@ fn charge_one(
 }
 
 impl Account {
+    fn adopt(&mut self, owner: u64) {
+        if self.owner != owner {
+            *self = Self { owner, ..Self::default() };
+        }
+    }
+
     fn full(&self, limits: &Limits, need: &Amounts, now: UnixTime) -> Option<(Full, UnixTime)> {
         let full = self.windows.full(&limits.list, need, now);
         let limit = full.map(|(limit, until)| (Full::Limit(limit), until));
@@ -254,6 +265,10 @@ pub struct Leases {
 }
 
 impl Leases {
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
     pub fn hold(&mut self, slot: String) {
         let held = self.held.entry(slot).or_default();
         *held = held.saturating_add(1);

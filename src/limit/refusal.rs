@@ -186,8 +186,192 @@ fn amount(limit: &Limit) -> String {
         Unit::PromptTokens => format!("{} prompt tokens", limit.max),
         Unit::CompletionTokens => format!("{} completion tokens", limit.max),
         Unit::Cost => {
-            let cents = limit.max.div_ceil(10_000_000);
-            format!("{}.{:02} USD", cents / 100, cents % 100)
+            let (dollars, micros) = (limit.max / 1_000_000_000, limit.max / MICRO % 1_000_000);
+            match micros % 10_000 {
+                0 => format!("{dollars}.{:02} USD", micros / 10_000),
+                _ => format!("{dollars}.{micros:06} USD"),
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limit::Algorithm;
+    use std::collections::HashMap;
+
+    /// Half past noon and a half second on a Sunday.
+    const NOW: UnixTime = UnixTime(1_795_350_600_500);
+
+    fn limit(unit: Unit, max: u64, per: Per) -> Limit {
+        Limit { unit, max, per, algorithm: Algorithm::FixedWindow }
+    }
+
+    fn told(what: Full, wait_ms: u64) -> (Refusal, HashMap<&'static str, String>) {
+        let until = if wait_ms == u64::MAX { UnixTime::NEVER } else { UnixTime(NOW.0 + wait_ms) };
+        let exceeded = Exceeded { kind: Kind::Consumer, name: "acme".to_owned(), what, until };
+        let refusal = of(&exceeded, NOW);
+        let headers = refusal.headers.iter().cloned().collect();
+        (refusal, headers)
+    }
+
+    #[test]
+    fn a_refusal_says_when_to_come_back_or_not_to() {
+        let requests = |per| Full::Limit(limit(Unit::Requests, 60, per));
+        for (what, wait_ms, code, retry_after, milliseconds, should_retry) in [
+            (requests(Per::Minute), 12_300, "rate_limit_exceeded", Some("13"), Some("12300"), None),
+            (requests(Per::Second), 1, "rate_limit_exceeded", Some("1"), Some("1"), None),
+            (requests(Per::Second), 0, "rate_limit_exceeded", Some("1"), Some("1"), None),
+            // What the SDKs wait for at the most.
+            (
+                requests(Per::Hour),
+                1_800_000,
+                "rate_limit_exceeded",
+                Some("60"),
+                Some("60000"),
+                None,
+            ),
+            (requests(Per::Day), 1_500, "quota_exceeded", Some("2"), None, Some("false")),
+            (
+                requests(Per::Week),
+                600_000_000,
+                "quota_exceeded",
+                Some("600000"),
+                None,
+                Some("false"),
+            ),
+            (
+                Full::Limit(limit(Unit::Cost, 1, Per::Minute)),
+                59_001,
+                "quota_exceeded",
+                Some("60"),
+                None,
+                Some("false"),
+            ),
+            (Full::Concurrency(4), 1_000, "rate_limit_exceeded", Some("1"), Some("1000"), None),
+            (requests(Per::Minute), u64::MAX, "rate_limit_exceeded", None, None, Some("false")),
+        ] {
+            let (refusal, headers) = told(what, wait_ms);
+            let header = |name| headers.get(name).map(String::as_str);
+            assert_eq!((refusal.status, refusal.code), (429, code), "{what:?}");
+            assert_eq!(header("retry-after"), retry_after, "{what:?}");
+            assert_eq!(header("retry-after-ms"), milliseconds, "{what:?}");
+            assert_eq!(header("x-should-retry"), should_retry, "{what:?}");
+            let quota = code == "quota_exceeded";
+            let kind = if quota { "insufficient_quota" } else { "rate_limit_error" };
+            assert_eq!(refusal.kind, kind);
+        }
+    }
+
+    #[test]
+    fn messages_name_subject_and_limit() {
+        let message = |unit, max, per, wait| {
+            let refusal = told(Full::Limit(limit(unit, max, per)), wait).0;
+            assert_eq!(refusal.wait, (wait < u64::MAX).then(|| Duration::from_millis(wait)));
+            refusal.message
+        };
+        assert_eq!(
+            message(Unit::Requests, 60, Per::Minute, 12_300),
+            "The limit of consumer \"acme\" (60 requests per minute) is reached; try again in 13 s."
+        );
+        assert_eq!(
+            message(Unit::CompletionTokens, 500, Per::Hour, 1_900_000),
+            "The limit of consumer \"acme\" (500 completion tokens per hour) is reached for this \
+             request; try again in 32 min."
+        );
+        assert_eq!(
+            message(Unit::Cost, 25_500_000_000, Per::Month, 86_400_000),
+            "The budget of consumer \"acme\" (25.50 USD per month) is used up for this request; it \
+             is back in 24 h."
+        );
+        assert_eq!(
+            message(Unit::Cost, 1_234_000, Per::Day, 1_000),
+            "The budget of consumer \"acme\" (0.001234 USD per day) is used up for this request; it \
+             is back in 1 s."
+        );
+        assert_eq!(
+            message(Unit::Tokens, 100, Per::Minute, u64::MAX),
+            "The request may take more than the limit of consumer \"acme\" allows at all: 100 tokens \
+             per minute. Shorten it, or lower its max_tokens."
+        );
+        assert_eq!(
+            told(Full::Concurrency(4), 1_000).0.message,
+            "Too many requests at the same time for consumer \"acme\": 4 are under way, which is the \
+             limit."
+        );
+    }
+
+    #[test]
+    fn fields_of_the_draft_and_of_openai() {
+        let (_, headers) = told(Full::Limit(limit(Unit::Tokens, 200_000, Per::Day)), 41_399_500);
+        for (name, value) in [
+            ("ratelimit", "\"tokens-day\";r=0;t=41400"),
+            ("ratelimit-policy", "\"tokens-day\";q=200000;w=86400"),
+            ("x-ratelimit-limit-tokens", "200000"),
+            ("x-ratelimit-remaining-tokens", "0"),
+            ("x-ratelimit-reset-tokens", "41399500ms"),
+        ] {
+            assert_eq!(headers.get(name).map(String::as_str), Some(value), "{name}");
+        }
+        // The window of a month is as long as that month is: November has 30 days.
+        let cost = limit(Unit::Cost, 25_000_000_000, Per::Month);
+        let (_, headers) = told(Full::Limit(cost), 1_000);
+        assert_eq!(headers["ratelimit-policy"], "\"microdollars-month\";q=25000000;w=2592000");
+        assert!(!headers.contains_key("x-ratelimit-limit-requests"));
+    }
+
+    #[test]
+    fn an_answer_tells_the_tightest_and_nothing_of_the_model() {
+        let standing = |unit, max, per, left, wait| Standing {
+            limit: limit(unit, max, per),
+            left,
+            reset: UnixTime(NOW.0 + wait),
+        };
+        let statement = |kind, limits, concurrency| Statement { kind, limits, concurrency };
+        let fields = |statements: &[Statement]| -> HashMap<_, _> {
+            fields(statements, NOW).into_iter().collect()
+        };
+        let said = fields(&[
+            statement(
+                Kind::Consumer,
+                vec![
+                    standing(Unit::Requests, 60, Per::Minute, 20, 30_000),
+                    standing(Unit::Requests, 100, Per::Day, 7, 90_000),
+                    standing(Unit::PromptTokens, 9, Per::Day, 8, 90_000),
+                ],
+                Some((4, 1)),
+            ),
+            statement(Kind::Team, vec![standing(Unit::Tokens, 500, Per::Hour, 450, 1)], None),
+            statement(
+                Kind::Model,
+                vec![standing(Unit::Requests, 3, Per::Hour, 1, 1)],
+                Some((1, 1)),
+            ),
+        ]);
+        for (name, value) in [
+            ("x-ratelimit-limit-requests", "100"),
+            ("x-ratelimit-remaining-requests", "7"),
+            ("x-ratelimit-reset-requests", "90000ms"),
+            ("x-ratelimit-limit-tokens", "500"),
+            ("x-ratelimit-remaining-tokens", "450"),
+            ("x-ratelimit-reset-tokens", "1ms"),
+            (
+                "ratelimit",
+                "\"requests-minute\";r=20;t=30, \"requests-day\";r=7;t=90, \"prompt-tokens-day\";r=8;t=90, \
+                 \"team-tokens-hour\";r=450;t=1, \"concurrency\";r=3",
+            ),
+            (
+                "ratelimit-policy",
+                "\"requests-minute\";q=60;w=60, \"requests-day\";q=100;w=86400, \
+                 \"prompt-tokens-day\";q=9;w=86400, \"team-tokens-hour\";q=500;w=3600, \
+                 \"concurrency\";q=4;qu=\"concurrent-requests\"",
+            ),
+        ] {
+            assert_eq!(said.get(name).map(String::as_str), Some(value), "{name}");
+        }
+        assert_eq!(said.len(), 8);
+        assert!(fields(&[]).is_empty());
+        assert!(fields(&[statement(Kind::Model, Vec::new(), Some((1, 0)))]).is_empty());
     }
 }

@@ -20,6 +20,7 @@ use super::{Amounts, Kind, Subject, refusal};
 use crate::effect::Cx;
 use crate::plan::Plan;
 use crate::reply::Refusal;
+use crate::routing;
 use crate::runtime::Runtime;
 
 /// Filter state in which the attempt stage leaves what was used, for the gateway stage to settle.
@@ -64,17 +65,25 @@ impl Spent {
 /// Charges the consumer of `plan`, its team, the model, and `others` for the request.
 ///
 /// # Errors
-/// The refusal: 429.
+/// The refusal: 429, or 403 where a cost is limited that is not known.
 pub fn charge(
     cx: &mut Cx<'_>,
     plan: &mut Plan,
     others: Vec<Subject<'static>>,
 ) -> Result<Vec<Statement>, Refusal> {
-    let reserved = Amounts::of_request(&plan.estimate, 0);
     let subjects = subjects(cx.runtime, plan, &others);
     if subjects.is_empty() {
         return Ok(Vec::new());
     }
+    let costs = subjects.iter().find(|subject| subject.limits.has_cost());
+    let cost = match costs {
+        Some(subject) => {
+            routing::leave_out_unpriced(cx.runtime, plan, subject)?;
+            dearest(cx.runtime, plan)
+        }
+        None => 0,
+    };
+    let reserved = Amounts::of_request(&plan.estimate, cost);
     match account::charge(cx, &subjects, reserved) {
         Ok((charge, statements)) => {
             plan.toll = Some(Box::new(Toll { charge, others }));
@@ -86,6 +95,13 @@ pub fn charge(
             Err(refusal::of(&exceeded, cx.now))
         }
     }
+}
+
+/// What the request may cost at any of its targets, in billionths of a US dollar.
+fn dearest(runtime: &Runtime, plan: &Plan) -> u64 {
+    let targets = plan.targets(runtime).filter_map(|target| plan.resolve_target(runtime, target));
+    let prices = targets.filter_map(|target| target.provider.price(target.upstream_model));
+    prices.map(|price| price.of(&plan.estimate)).max().unwrap_or_default()
 }
 
 /// The request is over.

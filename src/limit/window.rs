@@ -18,7 +18,7 @@ pub struct Windows(Vec<Window>);
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {
     tag: u8,
-    /// Start of the window that `used` belongs to; of a bucket, the moment when `used` was so.
+    /// Fixed: the end of the window that `used` belongs to. Sliding and bucket: the moment of the last look.
     at: UnixTime,
     /// Of a bucket: its level, times the milliseconds of the limit's window, so that it drains `max` a millisecond.
     used: u64,
@@ -133,7 +133,7 @@ impl Window {
                 Err(UnixTime(self.at.0.saturating_add(narrow(over.div_ceil(wide(limit.max))))))
             }
             _ if self.used <= most => Ok(()),
-            _ => Err(self.at.window_end(limit.per)),
+            _ => Err(self.at),
         }
     }
 
@@ -162,7 +162,7 @@ impl Window {
     pub fn standing(&self, limit: &Limit, now: UnixTime) -> Standing {
         let length = limit.per.length().unwrap_or(1);
         let (used, reset) = match limit.algorithm {
-            Algorithm::FixedWindow => (self.used, self.at.window_end(limit.per)),
+            Algorithm::FixedWindow => (self.used, self.at),
             Algorithm::SlidingWindow => {
                 let faded = wide(self.previous) * wide(length - self.elapsed(length));
                 let used = self.used.saturating_add(narrow(faded.div_ceil(wide(length))));
@@ -189,17 +189,16 @@ impl Window {
                 let left = scaled(limit, amount).saturating_sub(drained);
                 self.used = self.used.saturating_sub(left);
             }
-            Algorithm::FixedWindow | Algorithm::SlidingWindow => {
-                let taken_from = at.window_start(limit.per);
-                let start = match limit.algorithm {
-                    Algorithm::SlidingWindow => {
-                        UnixTime(self.start(limit.per.length().unwrap_or(1)))
-                    }
-                    _ => self.at,
-                };
-                if taken_from == start {
+            Algorithm::FixedWindow => {
+                if at.window_end(limit.per) == self.at {
                     self.used = self.used.saturating_sub(amount);
-                } else if taken_from.window_end(limit.per) == start {
+                }
+            }
+            Algorithm::SlidingWindow => {
+                let start = self.start(limit.per.length().unwrap_or(1));
+                if at.window_start(limit.per).0 == start {
+                    self.used = self.used.saturating_sub(amount);
+                } else if at.window_end(limit.per).0 == start {
                     self.previous = self.previous.saturating_sub(amount);
                 }
             }
@@ -217,9 +216,9 @@ impl Window {
                 }
             }
             Algorithm::FixedWindow => {
-                let start = now.window_start(limit.per);
-                if start > self.at {
-                    self = Self { tag: self.tag, at: start, used: 0, previous: 0 };
+                if now >= self.at {
+                    let at = now.window_end(limit.per);
+                    self = Self { tag: self.tag, at, used: 0, previous: 0 };
                 }
             }
             Algorithm::SlidingWindow => {
@@ -238,7 +237,7 @@ impl Window {
         self
     }
 
-    /// Sliding alone: `at` is the moment of the last look, and the window is the one that holds it.
+    /// Sliding alone: of the window that holds the moment of the last look.
     fn start(&self, length: u64) -> u64 {
         self.at.0 - self.elapsed(length)
     }

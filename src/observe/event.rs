@@ -101,8 +101,14 @@ fn is_telling(data: &[u8]) -> bool {
     memchr_iter(b'"', data).any(|quote| {
         let text = data.get(quote + 1..).unwrap_or_default();
         match text.first() {
-            Some(b'u') => text.strip_prefix(b"usage\"").is_some_and(is_set),
-            Some(b'f') => text.strip_prefix(b"finish_reason\"").is_some_and(is_set),
+            Some(b'u') => {
+                text.strip_prefix(b"usage\"").is_some_and(is_set)
+                    || text.starts_with(b"usageMetadata\"")
+            }
+            Some(b'f') => {
+                text.strip_prefix(b"finish_reason\"").is_some_and(is_set)
+                    || text.starts_with(b"finishReason\"")
+            }
             Some(b'e') => text.strip_prefix(b"error\"").is_some_and(is_set),
             Some(b'c') => text.strip_prefix(b"choices\"").is_some_and(is_empty_array),
             Some(b'r') => text.starts_with(b"response.") && names_lifecycle(text),
@@ -166,7 +172,12 @@ impl<'a> Chunk<'a> {
         let mut chunk = Self::default();
         members::walk(data, |name, value| match name {
             "type" => chunk.lifecycle = lifecycle(value.trim_matches('"')),
-            "choices" => chunk.choices = choices(value),
+            "choices" | "candidates" => chunk.choices = choices(value),
+            "usageMetadata" => chunk.report("usage", value),
+            // Google's, of a prompt that it does not answer.
+            "promptFeedback" if value.contains("\"blockReason\"") => {
+                chunk.choices = Choices::Finished;
+            }
             "response" | "message" => {
                 // Not an object: nothing to see, and no reason to lose the rest.
                 let _ = members::walk(value, |name, value| chunk.report(name, value));
@@ -194,7 +205,7 @@ fn choices(array: &str) -> Choices {
     for choice in items {
         // A choice that is no object has no reason to finish.
         let _ = members::walk(choice.get(), |name, value| {
-            if name == "finish_reason" && !is_absent(value) {
+            if matches!(name, "finish_reason" | "finishReason") && !is_absent(value) {
                 found = Choices::Finished;
             }
         });

@@ -6,9 +6,9 @@ use super::{MAX_CAPTURE, is_absent};
 use crate::usage::{self, Usage};
 
 /// Longest name of a member that is looked for.
-const MAX_NAME: usize = 5;
+const MAX_NAME: usize = "usageMetadata".len();
 
-/// Looks for the top-level members `usage` and `error` while the document passes.
+/// Looks for the top-level members `usage` (of Google: `usageMetadata`) and `error` while the document passes.
 ///
 /// The structure is followed, the rest is neither parsed nor kept: 50 MB of embeddings cost a scan. Where the
 /// document is no JSON object, observing stops.
@@ -84,7 +84,8 @@ impl JsonObserver {
                         Place::Name { escaped: false }
                     }
                     (Place::Colon, b':') => {
-                        let wanted = matches!(self.name.as_slice(), b"usage" | b"error");
+                        let wanted =
+                            matches!(self.name.as_slice(), b"usage" | b"usageMetadata" | b"error");
                         self.value = wanted.then(Vec::new);
                         Place::Value { depth: 0 }
                     }
@@ -155,7 +156,7 @@ impl JsonObserver {
         let Some(value) = self.value.take() else {
             return;
         };
-        if self.name == b"usage" {
+        if self.name != b"error" {
             self.usage = usage::parse(&value);
         } else {
             let value = core::str::from_utf8(&value).ok().map(str::trim);
@@ -236,6 +237,11 @@ mod tests {
             ),
             (r#"{"error":"text, with } and ]" }"#, None, Some(r#""text, with } and ]""#)),
             (r#"{"error":7}"#, None, Some("7")),
+            (
+                r#"{"usageMetadatas":1,"usageMetadat":1,"usageMetadata":{"promptTokenCount":7,"candidatesTokenCount":1}}"#,
+                Some(7),
+                None,
+            ),
             (r#"{"error":""}"#, None, None),
             (r#"{"error":,"usage":USAGE}"#, Some(7), None),
             // The last one counts, as in any other reader.

@@ -9,7 +9,7 @@
 
 use crate::endpoint::Endpoint::{
     ChatCompletions, Completions, CountTokens, Embeddings, ImageEdits, ImageGenerations, Messages,
-    Moderations, Responses, Speech, Transcriptions, Translations,
+    Moderations, Rerank, Responses, Speech, Transcriptions, Translations,
 };
 use crate::endpoint::{Endpoint, Endpoints};
 use crate::formats::Format;
@@ -38,6 +38,7 @@ pub static KINDS: &[&Kind] = &[
     &SAMBANOVA,
     &HUGGINGFACE,
     &GITHUB_MODELS,
+    &JINA,
     &OLLAMA,
     &VLLM,
     &LMSTUDIO,
@@ -175,6 +176,7 @@ static TOGETHER: Kind = Kind {
         Transcriptions,
         Translations,
         ImageGenerations,
+        Rerank,
     ]),
     answer_limit: AnswerLimit::MaxTokens,
     ..BASE
@@ -392,7 +394,15 @@ static OLLAMA: Kind = Kind {
     ..BASE
 };
 
-/// <https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html>.
+/// <https://api.jina.ai/docs>: embeddings and rerank; 402 for an account without tokens.
+static JINA: Kind = Kind {
+    name: "jina",
+    host: "api.jina.ai",
+    endpoints: Endpoints::of(&[Embeddings, Rerank]),
+    ..BASE
+};
+
+/// <https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html>; rerank as Jina and Cohere have it.
 static VLLM: Kind = Kind {
     name: "vllm",
     endpoints: Endpoints::of(&[
@@ -402,6 +412,7 @@ static VLLM: Kind = Kind {
         Responses,
         Transcriptions,
         Translations,
+        Rerank,
     ]),
     ..BASE
 };
@@ -417,6 +428,6 @@ static LMSTUDIO: Kind = Kind {
 /// <https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md>.
 static LLAMACPP: Kind = Kind {
     name: "llamacpp",
-    endpoints: Endpoints::of(&[ChatCompletions, Completions, Embeddings, Responses]),
+    endpoints: Endpoints::of(&[ChatCompletions, Completions, Embeddings, Responses, Rerank]),
     ..BASE
 };

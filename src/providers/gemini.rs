@@ -1,6 +1,6 @@
 //! The Gemini API.
 
-use crate::endpoint::Endpoints;
+use crate::endpoint::{Endpoint, Endpoints};
 use crate::formats::Format;
 use crate::provider::{AnswerLimit, Credential, Kind, Thoughts};
 
@@ -15,7 +15,7 @@ static GEMINI: Kind = Kind {
     base_path: "/v1beta",
     format: Format::Gemini,
     credential: Credential::Header("x-goog-api-key"),
-    endpoints: Endpoints::NONE,
+    endpoints: Endpoints::of(&[Endpoint::GenerateContent, Endpoint::CountContentTokens]),
     answer_limit: AnswerLimit::Either,
     // Its own format has a place for it.
     thoughts: Thoughts::None,

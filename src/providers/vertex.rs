@@ -3,7 +3,7 @@
 //! The key is an access token (<https://cloud.google.com/docs/authentication/rest>), which lives for an hour: a
 //! secret by header, which Envoy's SDS rotates. Host and base path are made of `project` and `location`.
 
-use crate::endpoint::Endpoints;
+use crate::endpoint::{Endpoint, Endpoints};
 use crate::formats::Format;
 use crate::provider::{AnswerLimit, Credential, Kind, Thoughts};
 
@@ -18,7 +18,7 @@ static VERTEX: Kind = Kind {
     base_path: "/v1",
     format: Format::Vertex,
     credential: Credential::Bearer,
-    endpoints: Endpoints::NONE,
+    endpoints: Endpoints::of(&[Endpoint::GenerateContent, Endpoint::CountContentTokens]),
     answer_limit: AnswerLimit::Either,
     // Its own format has a place for it.
     thoughts: Thoughts::None,
@@ -31,8 +31,12 @@ static VERTEX: Kind = Kind {
 
 /// <https://cloud.google.com/vertex-ai/generative-ai/docs/partner-models/claude/use-claude>,
 /// <https://platform.claude.com/docs/en/build-with-claude/claude-on-vertex-ai>
-static VERTEX_ANTHROPIC: Kind =
-    Kind { name: "vertex-anthropic", format: Format::VertexAnthropic, ..VERTEX };
+static VERTEX_ANTHROPIC: Kind = Kind {
+    name: "vertex-anthropic",
+    format: Format::VertexAnthropic,
+    endpoints: Endpoints::of(&[Endpoint::Messages]),
+    ..VERTEX
+};
 
 /// Where Vertex AI answers for a location.
 /// <https://cloud.google.com/vertex-ai/generative-ai/docs/learn/locations>

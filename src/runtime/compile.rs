@@ -1,7 +1,9 @@
 //! From the document as written to the configuration as used.
 
 mod consumers;
+mod costs;
 mod environment;
+mod temporary;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -18,6 +20,7 @@ use crate::config::source::Document;
 use crate::config::{self, Config, Entry, MAX_KEYS};
 use crate::endpoint::{Endpoints, Operation};
 use crate::formats::Format;
+use crate::price::Prices;
 use crate::provider::{self, Kind};
 use crate::providers::vertex;
 
@@ -61,17 +64,21 @@ impl Runtime {
         let admin = compiler.admin(&config.admin);
         let pools = compiler.pools(&config.key_pools);
         let brought = brought(&config.consumers);
-        let providers = compiler.providers(&config.providers, &pools, &brought);
+        let mut providers = compiler.providers(&config.providers, &pools, &brought);
+        compiler.prices(&config, &mut providers);
         let models = compiler.models(&config.models, &config.providers);
         let consumers = compiler.consumers(&config);
+        compiler.check_costs(&config, &providers, &models, &consumers);
         compiler.warn_of_unused(&config);
         compiler.warn_of_shared_secrets();
 
         if !compiler.errors.0.is_empty() {
             return Err(compiler.errors.0);
         }
+        let keys_count_cost = compiler.keys_count_cost();
         Ok(Self {
             providers,
+            keys_count_cost,
             keys: compiler.keys,
             models,
             admin,
@@ -225,6 +232,7 @@ impl<'e> Compiler<'e> {
             include_usage: written.include_usage.unwrap_or(kind.stream_options),
             slot: format!("{SLOTS}/provider/{name}"),
             usage_slot: format!("{SLOTS}/usage/provider/{name}"),
+            prices: Prices::default(),
         })
     }
 
@@ -287,6 +295,10 @@ impl<'e> Compiler<'e> {
         let mut endpoints = Endpoints::NONE;
         for (index, operation) in operations.0.iter().enumerate() {
             match operation {
+                Operation::Api(endpoint) if endpoint.names_model() => {
+                    let message = "only the kinds gemini and vertex have it";
+                    self.errors.push(location.push_index(index), message);
+                }
                 Operation::Api(endpoint) => endpoints = endpoints.with(*endpoint),
                 Operation::Models => {
                     let message = "models are listed from the configuration, not by providers";
@@ -347,6 +359,7 @@ impl<'e> Compiler<'e> {
     fn secret(&mut self, source: &SecretSource, location: ValuePointerRef<'_>) -> Option<Secret> {
         let location = location.push_key("secret");
         match source {
+            SecretSource::None => return Some(Secret::None),
             SecretSource::Header(name) => return Some(Secret::Header(name.0.clone())),
             SecretSource::Environment(name) => {
                 self.environment_secret(name, location.push_key("env"))
@@ -464,7 +477,8 @@ impl<'e> Compiler<'e> {
 
     /// Two records for one key at the provider: each rests on its own, so the other is tried in vain.
     fn warn_of_shared_secrets(&mut self) {
-        for (index, key) in self.keys.iter().enumerate() {
+        let keys = self.keys.iter().enumerate();
+        for (index, key) in keys.filter(|(_, key)| key.secret != Secret::None) {
             let earlier = self.keys.iter().take(index).find(|other| other.secret == key.secret);
             if let Some(other) = earlier {
                 let names = (&other.name, &key.name);
@@ -508,7 +522,7 @@ impl Owner<'_> {
             name: format!("{name}/{id}"),
             fingerprint: match &secret {
                 Secret::Value(value) => fingerprint(value.as_bytes()),
-                Secret::Header(_) => 0,
+                Secret::Header(_) | Secret::None => 0,
             },
             secret,
             weight: written.weight.to_u32(),

@@ -124,7 +124,7 @@ def test_tools_and_back(sdk, gateway, stream, kept):
     told = [*ASK["messages"], back, *results]
     assert sdk.chat.completions.create(model="gem", messages=told, tools=TOOLS).choices[0].message.content == replies.TEXT
     _, turn, given = gateway.requests[1].json["contents"]
-    signature = "skip_thought_signature_validator" if kept == "nothing" else "CpQEAdHtim/Keyward=="
+    signature = "skip_thought_signature_validator" if kept == "nothing" else "CpQEAdHtim/Keywatw=="
     signed = [part for part in turn["parts"] if "thoughtSignature" in part]
     assert [(part["functionCall"]["id"], part["thoughtSignature"]) for part in signed] == [("fc-8123", signature)]
     responses = [part["functionResponse"] for part in given["parts"]]
@@ -283,6 +283,60 @@ def test_claude_on_vertex(start):
         assert seen.json["anthropic_version"] == "vertex-2023-10-16"
         assert "model" not in seen.json
     assert streamed.json["stream"] is True
+
+
+def test_messages_to_claude_on_vertex_pass_in_its_envelope(start):
+    models = [{"name": "claude", "targets": [{"provider": "claude", "model": "claude-x"}]}]
+    gateway = start({"claude": ["t"]}, models=models, provider_fields={"claude": VERTEX | {"kind": "vertex-anthropic"}})
+    gateway.on("claude/t", anthropic.message(), anthropic.events())
+    body = b'{"model":"claude", "max_tokens": 7,"messages":[{"role":"user","content":"hi"}],"x":1e2,"stream":false}'
+    headers = {"anthropic-version": "2023-06-01", "anthropic-beta": "context-1m"}
+    assert gateway.client.post("/v1/messages", body, headers).body == anthropic.message().body
+    whole = gateway.requests[0]
+    expected = body.replace(b'"model":"claude", "max_tokens": 7', b'"anthropic_version":"vertex-2023-10-16","max_tokens":7')
+    assert whole.body == expected
+    assert whole.path.endswith("/publishers/anthropic/models/claude-x:rawPredict")
+    assert (whole.header("anthropic-version"), whole.header("anthropic-beta")) == (None, "context-1m")
+    streamed = gateway.client.post("/v1/messages", body.replace(b"false", b"true"), headers)
+    assert streamed.body == b"".join(anthropic.pieces())
+    assert gateway.requests[1].path.endswith(":streamRawPredict")
+    assert gateway.key("claude/t")["tokens"]["completion"] == 24
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_messages_in_front_of_gemini(gateway, stream):
+    """A client of Anthropic's, with tools: the signature comes back to where it was."""
+    gateway.on("gemini/b", gemini.fixture("tools.sse" if stream else "tools.json"))
+    tools = [{"name": "weather", "input_schema": {"type": "object"}}]
+    ask = {"model": "gem", "max_tokens": 1000, "tools": tools, "messages": [{"role": "user", "content": "weather?"}]}
+    answer = gateway.client.post("/v1/messages", ask | {"stream": stream})
+    content = blocks_of(answer.events) if stream else answer.json["content"]
+    assert [block["type"] for block in content][:4] == ["thinking", "text", "redacted_thinking", "tool_use"]
+    calls = [block for block in content if block["type"] == "tool_use"]
+    results = [{"type": "tool_result", "tool_use_id": call["id"], "content": "fine"} for call in calls]
+    told = [*ask["messages"], {"role": "assistant", "content": content}, {"role": "user", "content": results}]
+    assert gateway.client.post("/v1/messages", ask | {"messages": told}).json["content"][0]["text"] == replies.TEXT
+    _, turn, given = gateway.requests[1].json["contents"]
+    signed = [part for part in turn["parts"] if "thoughtSignature" in part]
+    assert [(part["functionCall"]["id"], part["thoughtSignature"]) for part in signed] == [("fc-8123", "CpQEAdHtim/Keywatw==")]
+    assert [part["functionResponse"]["name"] for part in given["parts"]] == [call["name"] for call in calls]
+
+
+def blocks_of(events: list) -> list:
+    blocks = []
+    for event in events:
+        if event["type"] == "content_block_start":
+            blocks.append(event["content_block"] | {"json": ""})
+        elif event["type"] == "content_block_delta":
+            for name, value in event["delta"].items():
+                member = {"partial_json": "json"}.get(name, name)
+                if member != "type":
+                    blocks[-1][member] = blocks[-1].get(member, "") + value
+    for block in blocks:
+        text = block.pop("json")
+        if block["type"] == "tool_use":
+            block["input"] = json.loads(text or "{}")
+    return blocks
 
 
 @pytest.fixture

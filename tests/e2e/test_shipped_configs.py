@@ -18,18 +18,19 @@ from harness.upstream import Upstream
 def test_every_envoy_configuration_is_valid(shipped):
     names = sorted(str(path.relative_to(SHIPPED)) for path in SHIPPED.glob("**/*.yaml"))
     names = [name for name in names if not name.startswith(("secrets/", "docker-compose"))]
-    assert names == ["demo/envoy.yaml", "envoy.yaml", "secrets-sds.yaml", "standalone.yaml"]
+    assert names == ["bedrock.yaml", "demo/envoy.yaml", "envoy.yaml", "secrets-sds.yaml", "standalone.yaml"]
     for name in names:
         result = validate(shipped(name), shipped.environment)
         assert result.returncode == 0, f"{name}: {result.stderr}"
 
 
 def test_both_stages_have_the_same_machine_and_document():
-    for name in ("envoy.yaml", "secrets-sds.yaml", "demo/envoy.yaml"):
-        gateway, attempt = config.plugins(yaml.safe_load((SHIPPED / name).read_text()))
-        assert (gateway["root_id"], attempt["root_id"]) == ("gateway", "attempt")
-        assert gateway["vm_config"] == attempt["vm_config"]
-        assert gateway["configuration"] == attempt["configuration"]
+    for name in ("bedrock.yaml", "envoy.yaml", "secrets-sds.yaml", "demo/envoy.yaml"):
+        gateway, *attempts = config.plugins(yaml.safe_load((SHIPPED / name).read_text()))
+        assert [gateway["root_id"], *{attempt["root_id"] for attempt in attempts}] == ["gateway", "attempt"]
+        for attempt in attempts:
+            assert gateway["vm_config"] == attempt["vm_config"]
+            assert gateway["configuration"] == attempt["configuration"]
 
 
 def test_a_panic_never_opens_the_gate():

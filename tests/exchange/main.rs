@@ -9,11 +9,14 @@
 )]
 #![expect(clippy::needless_pass_by_value, reason = "what a test writes down is used there only")]
 
+mod admin;
 mod failover;
+mod limits;
 mod router;
 mod selection;
 mod standalone;
 mod states;
+mod temporary;
 mod trust;
 mod usage;
 mod workers;

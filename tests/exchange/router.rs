@@ -139,9 +139,10 @@ impl<'w> Flight<'w> {
         let headers = self.request.headers();
         let (world, runtime) = (self.world, Rc::clone(&self.gateway_runtime));
         let empty = self.body.is_empty();
-        let (mut flow, effects) = world.run(&runtime, |cx| {
-            self.gateway.on_request_headers(cx, &headers, &Caller::default(), empty)
-        });
+        let address = Some(world.address.borrow().clone()).filter(|address| !address.is_empty());
+        let caller = Caller { address, ..Caller::default() };
+        let (mut flow, effects) =
+            world.run(&runtime, |cx| self.gateway.on_request_headers(cx, &headers, &caller, empty));
         let mut done = self.apply_to_request(effects);
         // Two pieces, as the host hands them over: all that has come so far.
         for (part, last) in [(self.body.len() / 2, false), (self.body.len(), true)] {

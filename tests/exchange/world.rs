@@ -7,6 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use keyward::effect::{Cx, Effect};
@@ -47,6 +48,8 @@ pub(crate) struct World {
     pub(crate) meanwhile: RefCell<Vec<Request>>,
     pub(crate) answered_meanwhile: RefCell<Vec<Got>>,
     depth: Cell<u32>,
+    /// Where clients call from.
+    pub(crate) address: RefCell<String>,
     /// What the requests under way hold.
     pub(crate) leases: RefCell<Leases>,
     /// The last state that travelled with an internal redirect.
@@ -75,6 +78,7 @@ impl World {
             meanwhile: RefCell::default(),
             answered_meanwhile: RefCell::default(),
             depth: Cell::new(0),
+            address: RefCell::default(),
             leases: RefCell::default(),
             seen_state: RefCell::default(),
         }
@@ -172,6 +176,7 @@ impl World {
         callback: impl FnOnce(&mut Cx<'_>) -> R,
     ) -> (R, Vec<Effect>) {
         let mut cx = Cx::new(runtime, self, Some(&self.process_key), self.now(), self.draw());
+        cx.entropy = drawn;
         let result = callback(&mut cx);
         let mut rest = Vec::new();
         for effect in cx.effects {
@@ -270,6 +275,14 @@ impl SharedData for World {
     }
 }
 
+/// Never the same twice.
+#[expect(clippy::unnecessary_wraps, reason = "the core asks for an option: a host may have none")]
+fn drawn() -> Option<[u8; 16]> {
+    static DRAWN: AtomicU64 = AtomicU64::new(1);
+    let number = DRAWN.fetch_add(1, Ordering::Relaxed);
+    Some(((u128::from(number) << 64) | u128::from(number)).to_be_bytes())
+}
+
 fn load(document: &Value) -> Runtime {
     runtime::load(document.to_string().as_bytes(), &|_| None)
         .unwrap_or_else(|error| panic!("{error}"))
@@ -343,9 +356,19 @@ impl Request {
         Self::new("GET", path, String::new())
     }
 
+    pub(crate) fn delete(path: &str) -> Self {
+        Self::new("DELETE", path, String::new())
+    }
+
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.into()));
         self
+    }
+
+    /// With this credential and no other.
+    pub(crate) fn by(mut self, key: &str) -> Self {
+        self.headers.retain(|(name, _)| name != "authorization" && name != "api-key");
+        self.header("authorization", &bearer(key))
     }
 }
 

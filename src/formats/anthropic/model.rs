@@ -6,10 +6,10 @@
 
 /// Claude's version; `None`: another model behind Anthropic's format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Model(Option<(u32, u32)>);
+pub(in crate::formats) struct Model(Option<(u32, u32)>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Thinking {
+pub(in crate::formats) enum Thinking {
     None,
     /// `{"type":"enabled","budget_tokens":…}`.
     Budget,
@@ -18,7 +18,7 @@ pub(super) enum Thinking {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sampling {
+pub(in crate::formats) enum Sampling {
     All,
     /// Not `temperature` and `top_p` at once.
     One,
@@ -27,7 +27,7 @@ pub(super) enum Sampling {
 
 impl Model {
     /// `claude-opus-4-6`, `claude-3-5-sonnet-20241022`, `claude-sonnet-4@20250514`, …
-    pub(super) fn of(name: &str) -> Self {
+    pub(in crate::formats) fn of(name: &str) -> Self {
         const NEWEST: (u32, u32) = (u32::MAX, 0);
         let Some((_, rest)) = name.split_once("claude") else { return Self(None) };
         let mut numbers = rest
@@ -40,7 +40,7 @@ impl Model {
         Self(Some(major.map_or(NEWEST, |major| (major, minor))))
     }
 
-    pub(super) fn thinking(self) -> Thinking {
+    pub(in crate::formats) fn thinking(self) -> Thinking {
         match self.0 {
             Some((4, 6..) | (5.., _)) => Thinking::Adaptive,
             Some((4, _) | (3, 7..)) | None => Thinking::Budget,
@@ -48,7 +48,7 @@ impl Model {
         }
     }
 
-    pub(super) fn sampling(self) -> Sampling {
+    pub(in crate::formats) fn sampling(self) -> Sampling {
         match self.0 {
             Some((4, 7..) | (5.., _)) => Sampling::None,
             Some((4, 1..)) => Sampling::One,
@@ -57,17 +57,17 @@ impl Model {
     }
 
     /// `strict` tools.
-    pub(super) fn is_strict(self) -> bool {
+    pub(in crate::formats) fn is_strict(self) -> bool {
         matches!(self.0, Some((4, 5..) | (5.., _)))
     }
 
     /// Whether effort goes beyond `max`'s predecessor: `xhigh` came with 4.7.
-    pub(super) fn has_extra_high(self) -> bool {
+    pub(in crate::formats) fn has_extra_high(self) -> bool {
         matches!(self.0, Some((4, 7..) | (5.., _)))
     }
 
     /// For requests that leave it open. Newer models can say more, but nobody asked for it.
-    pub(super) fn max_tokens(self) -> u64 {
+    pub(in crate::formats) fn max_tokens(self) -> u64 {
         match self.0 {
             Some((4.., _) | (3, 7..)) => 32_000,
             Some((3, 5..)) | None => 8_192,

@@ -66,7 +66,7 @@ struct Choice<'a> {
 
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
-enum Thinking {
+pub(in crate::formats) enum Thinking {
     Enabled { budget_tokens: u64 },
     Adaptive,
 }
@@ -127,7 +127,8 @@ pub(in crate::formats) fn write(
     if matches!(request.output, Output::Json) {
         system.push(Block::instruction("Answer with one JSON object and nothing else."));
     }
-    let thinking = thinking(request, abilities, max_tokens, &messages);
+    let lacks_thinking = content::lacks_thinking(&messages);
+    let thinking = thinking(request, abilities, max_tokens, lacks_thinking);
     let (temperature, top_p, top_k) = sampling(request, abilities, thinking.is_some());
     let tools: Option<Vec<_>> = request.tools.iter().map(|t| tool(t, abilities)).collect();
     let format = match request.output {
@@ -211,7 +212,7 @@ fn choice<'a>(request: &'a Request<'_>) -> Option<Choice<'a>> {
 }
 
 /// `temperature`, `top_p` and `top_k`, as far as the model takes them.
-fn sampling<'a>(
+pub(in crate::formats) fn sampling<'a>(
     request: &Request<'a>,
     abilities: Model,
     thinks: bool,
@@ -232,11 +233,11 @@ fn sampling<'a>(
 /// Anthropic's floor for `budget_tokens`.
 const LEAST_BUDGET: u64 = 1_024;
 
-fn thinking(
+pub(in crate::formats) fn thinking(
     request: &Request<'_>,
     abilities: Model,
     max_tokens: u64,
-    messages: &[Message<'_>],
+    lacks_thinking: bool,
 ) -> Option<Thinking> {
     let forced = matches!(request.tool_choice, Some(ToolChoice::Required | ToolChoice::Named(_)));
     let effort = request.reasoning.effort.or(request.reasoning.budget.map(|_| Effort::High))?;
@@ -254,13 +255,13 @@ fn thinking(
                 Effort::ExtraHigh | Effort::Max => 24_576,
             });
             let budget_tokens = budget.min(max_tokens / 2);
-            (budget_tokens >= LEAST_BUDGET && !content::lacks_thinking(messages))
+            (budget_tokens >= LEAST_BUDGET && !lacks_thinking)
                 .then_some(Thinking::Enabled { budget_tokens })
         }
     }
 }
 
-fn effort(request: &Request<'_>, abilities: Model) -> Option<&'static str> {
+pub(in crate::formats) fn effort(request: &Request<'_>, abilities: Model) -> Option<&'static str> {
     if abilities.thinking() != model::Thinking::Adaptive {
         return None;
     }

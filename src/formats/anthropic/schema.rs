@@ -33,7 +33,7 @@ const TOLD: [&str; 14] = [
 const MAX_DEPTH: u32 = 64;
 
 /// For `input_schema`: an object whose type is said, otherwise byte for byte.
-pub(super) fn input(schema: Option<&RawValue>) -> Option<Cow<'_, RawValue>> {
+pub(in crate::formats) fn input(schema: Option<&RawValue>) -> Option<Cow<'_, RawValue>> {
     const OPEN: &str = r#"{"type":"object""#;
     let Some(schema) = schema else {
         return RawValue::from_string(format!("{OPEN}}}")).ok().map(Cow::Owned);
@@ -49,7 +49,7 @@ pub(super) fn input(schema: Option<&RawValue>) -> Option<Cow<'_, RawValue>> {
 }
 
 /// For what Anthropic holds the model to; byte for byte where nothing has to change.
-pub(super) fn strict(schema: &RawValue) -> Option<Cow<'_, RawValue>> {
+pub(in crate::formats) fn strict(schema: &RawValue) -> Option<Cow<'_, RawValue>> {
     let mut value: Value = serde_json::from_str(schema.get()).ok()?;
     if !adapt(&mut value, MAX_DEPTH) {
         return Some(Cow::Borrowed(schema));

@@ -6,9 +6,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::conversation::{Answer, Block, Failure, FailureKind, Finish, FinishReason, Part};
-use crate::members;
 use crate::random::hash;
-use crate::usage::Usage;
+use crate::usage::{self, Usage};
 
 /// An answer, or one chunk of a stream. Members that it may lack are optional: a gateway is no judge of answers.
 #[derive(Deserialize)]
@@ -83,10 +82,11 @@ impl<'a> FunctionCall<'a> {
         match &self.id {
             Some(id) if !id.is_empty() => id.clone(),
             _ => {
+                let arguments = self.arguments();
                 let parts: [&[u8]; 4] = [
                     answer.as_bytes(),
                     self.name.as_bytes(),
-                    self.arguments().as_bytes(),
+                    arguments.as_bytes(),
                     &nth.to_be_bytes(),
                 ];
                 format!("call_{:016x}", hash(&parts)).into()
@@ -94,9 +94,25 @@ impl<'a> FunctionCall<'a> {
         }
     }
 
-    pub(super) fn arguments(&self) -> &'a str {
-        self.args.map_or("{}", RawValue::get)
+    pub(super) fn arguments(&self) -> Cow<'a, str> {
+        self.args.map_or(Cow::Borrowed("{}"), |args| unindented(args.get()))
     }
+}
+
+/// JSON without the lines and indentation that Google gives documents.
+fn unindented(json: &str) -> Cow<'_, str> {
+    if !json.contains('\n') {
+        return Cow::Borrowed(json);
+    }
+    let (mut out, mut quoted, mut escaped) = (String::with_capacity(json.len()), false, false);
+    for c in json.chars() {
+        if quoted || !c.is_ascii_whitespace() {
+            out.push(c);
+        }
+        quoted ^= c == '"' && !escaped;
+        escaped = quoted && c == '\\' && !escaped;
+    }
+    Cow::Owned(out)
 }
 
 /// `None`: it is no answer.
@@ -139,7 +155,7 @@ fn read_part<'a>(part: WirePart<'a>, answer: &str, calls: &mut u32, out: &mut Ve
     let signed = |data| Block::Redacted { data, origin: Some(Cow::Borrowed(Block::GEMINI)) };
     if let Some(call) = function_call {
         out.extend(thought_signature.map(|signature| signed(signature).into()));
-        let (id, arguments) = (call.id(answer, *calls), call.arguments().into());
+        let (id, arguments) = (call.id(answer, *calls), call.arguments());
         out.push(Block::ToolUse { id, name: call.name, arguments }.into());
         *calls += 1;
         return;
@@ -212,7 +228,7 @@ pub(super) struct Counts(Option<Usage>);
 
 impl Counts {
     pub(super) fn note(&mut self, metadata: &str) {
-        if let Some(usage) = usage(metadata) {
+        if let Some(usage) = usage::parse(metadata.as_bytes()) {
             self.0 = Some(self.0.unwrap_or_default().max(usage));
         }
     }
@@ -220,36 +236,4 @@ impl Counts {
     pub(super) fn usage(&self) -> Option<Usage> {
         self.0
     }
-}
-
-/// `usageMetadata` in the convention of [`crate::usage`]: the prompt includes what the cache held, and what tools
-/// of Google's own read is added; thoughts are added to the answer. `None`: it holds no count.
-pub(in crate::formats) fn usage(metadata: &str) -> Option<Usage> {
-    let (mut prompt, mut tools, mut answer, mut thoughts, mut cached) = (None, 0, None, 0, 0);
-    let mut total = None;
-    members::walk(metadata, |name, value| {
-        let Some(count) = members::count(value) else { return };
-        match name {
-            "promptTokenCount" => prompt = Some(count),
-            "toolUsePromptTokenCount" => tools = count,
-            "candidatesTokenCount" => answer = Some(count),
-            "thoughtsTokenCount" => thoughts = count,
-            "cachedContentTokenCount" => cached = count,
-            "totalTokenCount" => total = Some(count),
-            _ => {}
-        }
-    })
-    .ok()?;
-    prompt.or(answer).or(total)?;
-    let prompt = prompt.unwrap_or_default().saturating_add(tools);
-    let completion = answer.unwrap_or_default().saturating_add(thoughts);
-    // An embedding has no answer, and a count that is missing is what the total leaves for it.
-    let completion = completion.max(total.unwrap_or_default().saturating_sub(prompt));
-    Some(Usage {
-        prompt,
-        completion,
-        cached: cached.min(prompt),
-        reasoning: thoughts,
-        cache_write: 0,
-    })
 }

@@ -118,7 +118,7 @@ pub(super) fn write<'a>(
     let mut instructions = Vec::new();
     let mut contents: Vec<Content<'_>> = Vec::new();
     for (index, message) in request.messages.iter().enumerate() {
-        let path = format!("messages[{index}].content");
+        let path = format!("{}.content", request.path(index));
         let role = match message.role {
             Role::System | Role::Developer => {
                 let parts = writer.told(&path, message)?;

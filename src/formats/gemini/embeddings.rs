@@ -6,10 +6,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Service, answer, resource};
+use super::{Service, resource};
 use crate::conversation::Unsupported;
 use crate::formats::embeddings::{Answer, Request};
-use crate::usage::Usage;
+use crate::usage::{self, Usage};
 
 /// Models of Vertex AI from before `embedContent`; the others have it, as the official SDK decides.
 fn predicts(model: &str, service: Service) -> bool {
@@ -133,7 +133,7 @@ pub(in crate::formats) fn read(body: &[u8]) -> Option<Answer<'_>> {
     let counted = list.iter().filter_map(|vector| vector.statistics.as_ref()?.token_count);
     let sum: f64 = counted.sum();
     let counted = (sum > 0.0).then_some(Usage { prompt: sum as u64, ..Usage::default() });
-    let usage = wire.usage_metadata.and_then(|metadata| answer::usage(metadata.get()));
+    let usage = wire.usage_metadata.and_then(|metadata| usage::parse(metadata.get().as_bytes()));
     let usage = usage.map(|usage| Usage { completion: 0, ..usage });
     let vectors = list.into_iter().map(|vector| vector.values).collect();
     Some(Answer { vectors, usage: usage.or(counted) })

@@ -89,7 +89,7 @@ impl StreamReader {
             }
             let id = call.id(&self.id, self.calls);
             self.calls = self.calls.saturating_add(1);
-            let arguments = Delta::Arguments(call.arguments().into());
+            let arguments = Delta::Arguments(call.arguments());
             self.whole(Opened::ToolUse { id, name: call.name }, Some(arguments), each);
             return;
         }

@@ -410,6 +410,22 @@ fn signatures_survive_the_way_to_the_client_and_back() {
 }
 
 #[test]
+fn arguments_come_without_googles_indentation() {
+    let (indented, told) = (
+        "{\n  \"a\": \"x \\\" \\\\\",\r\n  \"b \\n\": [1e2,\n 2]\n}",
+        r#"{"a":"x \" \\","b \n":[1e2,2]}"#,
+    );
+    for (args, expected) in [(indented, told), (r#"{"a": 1}"#, r#"{"a": 1}"#)] {
+        let part = format!(r#"{{"functionCall":{{"name":"f","args":{args}}}}}"#);
+        let body = format!(r#"{{"candidates":[{{"content":{{"parts":[{part}]}}}}]}}"#);
+        let answer = read(body.as_bytes()).unwrap();
+        let [part] = answer.parts.as_slice() else { panic!("{body}") };
+        let crate::conversation::Block::ToolUse { arguments, .. } = &part.block else { panic!() };
+        assert_eq!(arguments, expected);
+    }
+}
+
+#[test]
 fn a_signature_of_text_is_that_of_the_last() {
     let answer = json!({"candidates": [{"finishReason": "STOP", "content": {"parts": [
         {"text": "a"}, {"text": "b", "thoughtSignature": "c2ln"},
@@ -460,28 +476,6 @@ fn what_is_blocked_is_a_refusal_and_what_is_broken_no_answer() {
         r#"{"candidates":[{}]}"#,
     ] {
         assert!(read(body.as_bytes()).unwrap().parts.is_empty(), "{body}");
-    }
-}
-
-#[test]
-fn usage_in_one_convention() {
-    for (metadata, expected) in [
-        (r#"{"promptTokenCount":5,"totalTokenCount":5}"#, Some((5, 0, 0, 0))),
-        (
-            r#"{"promptTokenCount":5,"candidatesTokenCount":2,"totalTokenCount":7}"#,
-            Some((5, 2, 0, 0)),
-        ),
-        (r#"{"promptTokenCount":5,"totalTokenCount":20}"#, Some((5, 15, 0, 0))),
-        (
-            r#"{"promptTokenCount":5,"cachedContentTokenCount":9,"candidatesTokenCount":2,"thoughtsTokenCount":3,"totalTokenCount":10}"#,
-            Some((5, 5, 5, 3)),
-        ),
-        (r#"{"trafficType":"ON_DEMAND"}"#, None),
-        ("null", None),
-    ] {
-        let found = answer::usage(metadata);
-        let found = found.map(|u| (u.prompt, u.completion, u.cached, u.reasoning));
-        assert_eq!(found, expected, "{metadata}");
     }
 }
 

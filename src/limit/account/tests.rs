@@ -26,6 +26,7 @@ fn subject(name: &'static str, list: &[Limit], concurrency: Option<u32>) -> Subj
         kind: Kind::Consumer,
         name: Cow::Borrowed(name),
         slot: Cow::Borrowed(name),
+        owner: 0,
         limits: Cow::Owned(Limits { list: list.to_vec(), concurrency }),
     }
 }

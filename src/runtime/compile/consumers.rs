@@ -26,11 +26,21 @@ struct References<'c> {
     providers: Names<'c>,
     roles: Names<'c>,
     teams: Names<'c>,
+    /// Names of the roles that ask for a second factor, and of the teams that have one of them.
+    asking_roles: HashSet<&'c str>,
+    asking_teams: HashSet<&'c str>,
 }
 
 impl<'c> References<'c> {
     fn of(config: &'c Config) -> Self {
+        let roles = config.roles.iter().filter_map(Entry::read).filter(|role| role.mfa.is_some());
+        let asking_roles: HashSet<&str> = roles.map(|role| role.name.0.as_str()).collect();
+        let asks = |roles: &[Name]| roles.iter().any(|role| asking_roles.contains(role.0.as_str()));
+        let teams = config.teams.iter().filter_map(Entry::read).filter(|team| asks(&team.roles.0));
+        let asking_teams = teams.map(|team| team.name.0.as_str()).collect();
         Self {
+            asking_roles,
+            asking_teams,
             providers: Names::new("a provider", &config.providers),
             roles: Names::new("a role", &config.roles),
             teams: Names::new("a team", &config.teams),
@@ -72,6 +82,8 @@ impl Compiler<'_> {
         consumers.set_keys(self.consumer_keys(&config.consumers));
         self.identities(&config.consumers, &mut consumers);
         consumers.anonymous = self.anonymous(&config.anonymous, &config.consumers);
+        consumers.signing = config.temporary_keys.as_ref().map(|keys| self.temporary_keys(keys));
+        consumers.access_ttl = config.access.as_ref().map(|access| access.max_ttl);
         self.sources(config, &mut consumers);
         collect_asks(&mut consumers);
         self.warn_of_idle(config, &consumers);
@@ -116,11 +128,19 @@ impl Compiler<'_> {
             .team
             .as_ref()
             .and_then(|team| self.find(&references.teams, team, at.push_key("team")));
+        let roles = self.given_roles(&consumer.roles.0, references, at);
+        let asked = consumer.mfa.is_some()
+            || consumer.roles.0.iter().any(|r| references.asking_roles.contains(r.0.as_str()))
+            || consumer
+                .team
+                .as_ref()
+                .is_some_and(|t| references.asking_teams.contains(t.0.as_str()));
         Consumer {
             name: consumer.name.0.clone(),
             enabled: consumer.enabled,
             team,
-            roles: self.given_roles(&consumer.roles.0, references, at),
+            roles,
+            second_factor: self.second_factor(consumer, asked, at),
             rules: self.rules(&consumer.allow, &consumer.deny, references, at),
             limits: consumer.limits.clone(),
             own_keys: self.own_keys(consumer, references, at),
@@ -301,7 +321,8 @@ impl Compiler<'_> {
 
     fn sources(&mut self, config: &Config, consumers: &mut Consumers) {
         let Some(identify) = &config.identify else {
-            consumers.sources.extend(consumers.has_keys().then_some(Source::Key));
+            let keys = consumers.has_keys() || consumers.signing.is_some();
+            consumers.sources.extend(keys.then_some(Source::Key));
             return;
         };
         let at = ROOT.push_key("identify");
@@ -321,6 +342,11 @@ impl Compiler<'_> {
         if consumers.has_keys() && !consumers.sources.contains(&Source::Key) {
             let message =
                 "consumers have keys, but identify does not list key: nobody looks at them";
+            self.warnings.push(message.to_owned());
+        }
+        if consumers.signing.is_some() && !consumers.sources.contains(&Source::Key) {
+            let message =
+                "there are temporary_keys, but identify does not list key: nobody looks at them";
             self.warnings.push(message.to_owned());
         }
     }
@@ -371,7 +397,9 @@ impl Compiler<'_> {
 /// What rules and sources need to be told of each request.
 fn collect_asks(consumers: &mut Consumers) {
     let properties = core::mem::take(&mut consumers.asks.properties);
-    let mut asks = Asks { properties, ..Asks::default() };
+    // A temporary key may be for certain addresses.
+    let address = consumers.signing.is_some();
+    let mut asks = Asks { properties, address, ..Asks::default() };
     let of_consumers = consumers.list.iter().map(|consumer| &consumer.rules);
     let of_teams = consumers.teams.iter().map(|team| &team.rules);
     let of_roles = consumers.roles.iter().map(|role| &role.rules);

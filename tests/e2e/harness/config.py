@@ -89,6 +89,17 @@ def two_stages(document: dict, endpoints: dict[str, Endpoint], environment: list
     return _two_stages(load(SHIPPED / "envoy.yaml"), document, endpoints, environment, **options)
 
 
+def sign(bootstrap: dict, provider: str):
+    """Has Envoy sign what goes to the provider, as `bedrock.yaml` does."""
+    shipped = load(SHIPPED / "bedrock.yaml")["static_resources"]["clusters"]
+    options = next(cluster for cluster in shipped if cluster["name"] == "bedrock")["typed_extension_protocol_options"]
+    (filters,) = [value["http_filters"] for value in options.values()]
+    router = connection_manager(bootstrap)["http_filters"][-1]["typed_config"]
+    filters[0] = router["upstream_http_filters"][0]
+    cluster = next(cluster for cluster in bootstrap["static_resources"]["clusters"] if cluster["name"] == provider)
+    cluster["typed_extension_protocol_options"] = options
+
+
 def secrets_by_sds(document: dict, endpoints: dict[str, Endpoint], folder: str, **options) -> dict:
     return _two_stages(load(SHIPPED / "secrets-sds.yaml", folder), document, endpoints, [], **options)
 

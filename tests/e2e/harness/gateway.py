@@ -38,6 +38,8 @@ class Setup:
     """Providers whose port refuses connections."""
     elsewhere: dict[str, Endpoint] = field(default_factory=dict)
     """Providers that are not scripted, and where they are."""
+    variables: dict[str, str] = field(default_factory=dict)
+    """More of Envoy's environment."""
     as_json: bool = False
     concurrency: int = 1
     version: str = CURRENT
@@ -100,7 +102,7 @@ class Gateway:
         if setup.change:
             setup.change(self.bootstrap)
         try:
-            self.envoy = Envoy(self.bootstrap, folder, environment, setup.concurrency, setup.version, setup.arguments)
+            self.envoy = Envoy(self.bootstrap, folder, environment | setup.variables, setup.concurrency, setup.version, setup.arguments)
         except BaseException:
             self._close_upstreams()
             raise

@@ -115,6 +115,8 @@ class Upstream:
         self.default = default
         self.http2 = http2
         self.tls = tls
+        self.anyone: Answerer | None = None
+        """Answers in place of all scripts, whatever the credential."""
         self.requests: list[Seen] = []
         self._scripts: dict[str, deque[Reply]] = defaultdict(deque)
         self._always: dict[str, Answerer] = {}
@@ -174,6 +176,8 @@ class Upstream:
         return seen.reply
 
     async def _choose(self, seen: Seen) -> Reply:
+        if self.anyone:
+            return self.anyone(seen)
         script = self._scripts.get(seen.key or "")
         if script:
             return script.popleft()

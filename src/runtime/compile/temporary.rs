@@ -1,0 +1,85 @@
+//! Temporary keys and second factors: secrets read and checked.
+
+use std::collections::HashMap;
+
+use deserr::ValuePointerRef;
+
+use super::{Compiler, ROOT};
+use crate::config::consumers::Consumer;
+use crate::config::error::quoted;
+use crate::config::secrets::Hidden;
+use crate::config::temporary::{KeptSecret, TemporaryKeys};
+use crate::token::{Secret, Signing};
+use crate::totp;
+
+/// HS256 needs a key as long as its hash (RFC 7518, section 3.2).
+const MIN_SIGNING_SECRET: usize = 32;
+
+impl Compiler<'_> {
+    pub(super) fn temporary_keys(&mut self, written: &TemporaryKeys) -> Signing {
+        let at = ROOT.push_key("temporary_keys");
+        let at = at.push_key("secrets");
+        let mut seen = HashMap::new();
+        let mut secrets = Vec::with_capacity(written.secrets.0.len());
+        for (index, signing) in written.secrets.0.iter().enumerate() {
+            let at = at.push_index(index);
+            let id = signing.id.0.as_str();
+            if let Some(first) = seen.insert(id, index) {
+                let message = format!("{} is also the id of secrets[{first}]", quoted(id));
+                self.errors.push(at.push_key("id"), message);
+            }
+            let Some(secret) = self.kept_secret(&signing.secret, at) else { continue };
+            if secret.len() < MIN_SIGNING_SECRET {
+                let message = format!("the secret is shorter than {MIN_SIGNING_SECRET} bytes");
+                self.errors.push(at.push_key(field(&signing.secret)), message);
+            }
+            let id = id.to_owned();
+            secrets.push(Secret { id, secret: Hidden(secret), valid: signing.valid });
+        }
+        Signing { secrets, max_ttl: written.max_ttl }
+    }
+
+    /// Of a consumer of whom one is `asked` for.
+    pub(super) fn second_factor(
+        &mut self,
+        consumer: &Consumer,
+        asked: bool,
+        at: ValuePointerRef<'_>,
+    ) -> Option<totp::Secret> {
+        let Some(written) = &consumer.totp else {
+            if asked {
+                let message = "missing, and mfa asks for it here or in one of the roles";
+                self.errors.push(at.push_key("totp"), message);
+            }
+            return None;
+        };
+        let at = at.push_key("totp");
+        let text = self.kept_secret(written, at)?;
+        let Some(secret) = totp::Secret::parse(&text) else {
+            let message = "expected base32 of at least 16 bytes";
+            self.errors.push(at.push_key(field(written)), message);
+            return None;
+        };
+        if !asked {
+            let name = &consumer.name.0;
+            self.warnings
+                .push(format!("consumer {name} has totp, but nothing asks for it: no mfa"));
+        }
+        asked.then_some(secret)
+    }
+
+    fn kept_secret(&mut self, secret: &KeptSecret, at: ValuePointerRef<'_>) -> Option<String> {
+        let at = at.push_key(field(secret));
+        match secret {
+            KeptSecret::Environment(name) => self.environment_secret(name, at),
+            KeptSecret::Inline(text) => self.header_secret(&text.0, at),
+        }
+    }
+}
+
+fn field(secret: &KeptSecret) -> &'static str {
+    match secret {
+        KeptSecret::Environment(_) => "env",
+        KeptSecret::Inline(_) => "inline",
+    }
+}

@@ -1,0 +1,108 @@
+//! What a temporary key is narrowed to: the members of a request for one, which the key then carries as they are.
+
+use core::time::Duration;
+
+use deserr::{Deserr, IntoValue, ValuePointerRef};
+use serde_json::Value;
+
+use crate::config::error::Errors;
+use crate::config::rules::MAX_CONDITIONS;
+use crate::config::secrets::Hidden;
+use crate::config::values::{List, ModelPattern, Name, Whole};
+use crate::consumer::cidr::Cidr;
+use crate::consumer::rule::{Ask, OPERATIONS, Pattern, Subject};
+use crate::endpoint::Operation;
+use crate::limit::Limits;
+
+/// The body of `POST /keyward/keys`.
+#[derive(Debug, Deserr)]
+#[deserr(error = Errors, deny_unknown_fields)]
+pub struct KeyRequest {
+    /// For whom; default: the caller. Only an admin may name somebody else.
+    #[deserr(default)]
+    pub consumer: Option<Name>,
+    /// Default: the longest that is allowed.
+    #[deserr(default)]
+    pub ttl: Option<Duration>,
+    /// The code of the second factor.
+    #[deserr(default)]
+    pub totp: Option<Hidden>,
+    #[deserr(default)]
+    pub models: Option<List<ModelPattern, 1, MAX_CONDITIONS>>,
+    #[deserr(default)]
+    pub endpoints: Option<List<Operation, 1, { OPERATIONS.len() }>>,
+    /// The client's address has to be in one of these.
+    #[deserr(default)]
+    pub cidrs: Option<List<Cidr, 1, MAX_CONDITIONS>>,
+    /// Besides those of its consumer.
+    #[deserr(default)]
+    pub limits: Limits,
+    /// Requests that may be sent with it.
+    #[deserr(default)]
+    pub uses: Option<Whole<1, { u32::MAX as u64 }>>,
+}
+
+/// Members of a request that are not part of the key.
+const NOT_OF_THE_KEY: [&str; 3] = ["consumer", "ttl", "totp"];
+
+/// What is left out is not narrowed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Scope {
+    pub models: Option<Vec<Pattern>>,
+    pub endpoints: Option<Vec<Operation>>,
+    pub cidrs: Option<Vec<Cidr>>,
+    pub limits: Limits,
+    pub uses: Option<u32>,
+}
+
+impl KeyRequest {
+    pub fn scope(self) -> Scope {
+        let pattern = |model: &ModelPattern| Pattern::of_model(&model.0);
+        Scope {
+            models: self.models.map(|models| models.0.iter().map(pattern).collect()),
+            endpoints: self.endpoints.map(|endpoints| endpoints.0),
+            cidrs: self.cidrs.map(|cidrs| cidrs.0),
+            limits: self.limits,
+            uses: self.uses.map(Whole::to_u32),
+        }
+    }
+}
+
+impl Scope {
+    /// What the key carries of a request.
+    pub fn claim(request: &Value) -> Value {
+        let members = request.as_object().into_iter().flatten();
+        let own = members.filter(|(name, _)| !NOT_OF_THE_KEY.contains(&name.as_str()));
+        Value::Object(own.map(|(name, value)| (name.clone(), value.clone())).collect())
+    }
+
+    /// # Errors
+    /// What the key is not for.
+    pub fn permits(&self, ask: &Ask<'_>) -> Result<(), Subject<'static>> {
+        if let Some(cidrs) = &self.cidrs {
+            let within = |address| cidrs.iter().any(|cidr| cidr.contains(address));
+            if !ask.facts.address.is_some_and(within) {
+                return Err(Subject::Address);
+            }
+        }
+        if self.endpoints.as_ref().is_some_and(|known| !known.contains(&ask.operation)) {
+            return Err(Subject::Endpoint);
+        }
+        let any = |model: &str| {
+            let models = self.models.as_ref();
+            models.is_none_or(|models| models.iter().any(|m| m.matches(model.as_bytes())))
+        };
+        if ask.model.is_some_and(|model| !any(model)) {
+            return Err(Subject::Model);
+        }
+        Ok(())
+    }
+
+    /// `None` for what another version of Keyward may understand: it might narrow more.
+    pub fn from_claim(claim: Value) -> Option<Self> {
+        let claim = claim.into_value();
+        KeyRequest::deserialize_from_value(claim, ValuePointerRef::Origin)
+            .ok()
+            .map(KeyRequest::scope)
+    }
+}
