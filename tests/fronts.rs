@@ -45,6 +45,7 @@ fn translation(format: Format, endpoint: Endpoint) -> Translation {
         include_usage: false,
         created: 1_790_000_000,
         nonce: 0xabc,
+        model: String::new(),
         echo: Echo::default(),
     };
     Translation::new(setup, true)

@@ -381,8 +381,15 @@ fn what_blocks_cannot_say_is_refused_by_its_place() {
 }
 
 fn answered(written: Written, format: Format, endpoint: Endpoint, body: &Value) -> Value {
-    let setup =
-        Setup { endpoint, format, include_usage: false, created: 7, nonce: 1, echo: written.echo };
+    let setup = Setup {
+        endpoint,
+        format,
+        include_usage: false,
+        created: 7,
+        nonce: 1,
+        model: String::new(),
+        echo: written.echo,
+    };
     let out = Translation::new(setup, false).feed(body.to_string().as_bytes(), true);
     serde_json::from_slice(&out).unwrap()
 }
@@ -544,6 +551,7 @@ fn an_answer_that_is_none_is_an_error_in_the_clients_words() {
                 include_usage: false,
                 created: 7,
                 nonce: 1,
+                model: String::new(),
                 echo: sent.echo,
             };
             let out = String::from_utf8(Translation::new(setup, false).feed(body.as_bytes(), true))

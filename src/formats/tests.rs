@@ -157,7 +157,7 @@ fn every_member_is_mapped_dropped_or_refused_by_name() {
 
 #[test]
 fn the_documented_tables_are_complete() {
-    let documentation = include_str!("openai.rs");
+    let documentation = include_str!("openai.rs").split("of other APIs").next().unwrap();
     let rows: Vec<&str> =
         documentation.lines().filter(|line| line.starts_with("//! | `")).collect();
     let documented = |name: &str| rows.iter().any(|row| row.contains(&format!("`{name}`")));

@@ -25,6 +25,7 @@ TOOLS = [
     {"name": name, "description": "d", "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}}}
     for name in ("get_weather", "get_time")
 ]
+OVERLOADED = event({"error": {"message": "m", "code": "server_is_overloaded"}})
 CALLS = [
     {"id": "call_a", "type": "function", "function": {"name": "get_weather", "arguments": '{"city": "Köln"}'}},
     {"id": "call_b", "type": "function", "function": {"name": "get_time", "arguments": "{}"}},
@@ -71,7 +72,9 @@ def chat_with_calls(stream: bool):
 
 @pytest.mark.parametrize("model", ["gpt", "claude"])
 def test_chat(sdk, gateway, model):
-    answer = sdk.messages.create(model=model, **ASK, system="Be brief.", extra_body={"temperature": 0}, extra_headers={"cookie": "a=b"})
+    answer = sdk.messages.create(
+        model=model, **ASK, system="Be brief.", extra_body={"temperature": 0}, extra_headers={"cookie": "a=b"}
+    )
     assert [block.text for block in answer.content] == [replies.TEXT]
     assert answer.stop_reason == "end_turn"
     usage = answer.usage
@@ -87,7 +90,9 @@ def test_chat(sdk, gateway, model):
 
 
 def test_to_anthropic_bytes_go_as_they_are(gateway):
-    body = b'{"max_tokens" : 1e2, "model":"claude","surprise":[1.0,{"b":1,"a":2}],"messages":[{"role":"user","content":"h\\u00e4"}]}'
+    body = (
+        b'{"max_tokens" : 1e2, "model":"claude","surprise":[1.0,{"b":1,"a":2}],"messages":[{"role":"user","content":"h\\u00e4"}]}'
+    )
     answers = []
     gateway.always("anthropic/b", lambda seen: claude.message())
     for path in ("/v1/messages?beta=true", "/v1/messages", "/v1/messages?beta=false&x=1"):
@@ -174,7 +179,8 @@ def test_thinking_of_other_services_is_shown(start):
     gateway = start({"deepseek": ["d"]}, models=[{"name": "deep", "targets": [{"provider": "deepseek"}]}])
     parts = [{"role": "assistant", "content": None, "reasoning_content": "27 * 453"}, {"content": "12,231"}]
     gateway.always(
-        "deepseek/d", lambda seen: replies.stream(pieces=[*map(event, map(chunk, parts)), event(chunk({}, "stop")), event("[DONE]")])
+        "deepseek/d",
+        lambda seen: replies.stream(pieces=[*map(event, map(chunk, parts)), event(chunk({}, "stop")), event("[DONE]")]),
     )
     with (
         anthropic.Anthropic(base_url=f"http://127.0.0.1:{gateway.port}", api_key="x", _strict_response_validation=True) as sdk,
@@ -316,7 +322,7 @@ def test_from_openai_to_anthropic_and_the_beta_is_there_again(sdk, gateway):
 @pytest.mark.parametrize(
     ("model", "reply", "kind"),
     [
-        ("gpt", replies.stream(pieces=[*replies.stream_events()[:3], event({"error": {"message": "m", "code": "server_is_overloaded"}})]),
+        ("gpt", replies.stream(pieces=[*replies.stream_events()[:3], OVERLOADED]),
          "overloaded_error"),
         ("gpt", replies.stream(pieces=replies.stream_events()[:3]), "api_error"),
         ("gpt", replies.stream(pieces=[*replies.stream_events()[:3], b"data: {\n\n"]), "api_error"),
