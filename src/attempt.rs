@@ -305,7 +305,7 @@ impl Attempt {
     fn reply(&mut self, cx: &mut Cx<'_>, refusal: Refusal) -> Flow {
         let mut reply: Reply = refusal.reply(self.dialect);
         reply.headers.push((ANSWERED_HEADER, "1".to_owned()));
-        intake::refuse(cx, reply);
+        intake::refuse(cx, reply, None);
         self.state = State::Done;
         Flow::Pause
     }

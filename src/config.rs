@@ -6,6 +6,7 @@
 //! typing error somewhere. A field that is left out has its default; `null` counts as left out at the top
 //! level and for fields without a default of their own.
 
+pub mod addresses;
 pub mod consumers;
 pub mod error;
 pub mod limits;
@@ -19,6 +20,7 @@ pub mod values;
 use deserr::{Deserr, IntoValue, ValueKind, ValuePointerRef};
 use serde_json::{Map, Value};
 
+use self::addresses::ClientAddress;
 use self::consumers::{Anonymous, Consumer, Role, Source, Team};
 use self::error::{Errors, Invalid, unknown_field, wrong_kind};
 use self::prices::{MAX_PRICES, Price};
@@ -68,6 +70,8 @@ pub struct Config {
     /// has one.
     pub identify: Option<List<Source, 0, MAX_SOURCES>>,
     pub anonymous: Anonymous,
+    /// Limits and blocks of client addresses.
+    pub client_address: Option<ClientAddress>,
     pub temporary_keys: Option<TemporaryKeys>,
     pub access: Option<AccessRequests>,
     /// Who may read the status.
@@ -77,6 +81,8 @@ pub struct Config {
     pub mode: Mode,
     /// Adds `x-keyward-provider`, `-model`, `-key` and `-attempts` to answers; default: no.
     pub response_headers: bool,
+    /// Writes what a request used as filter state, for Envoy's `ratelimit` filter and access logs; default: no.
+    pub filter_state: bool,
     pub sticky: Option<Sticky>,
     /// Largest request body; default: 32 MiB.
     pub max_body: Bytes,
@@ -247,12 +253,14 @@ impl Config {
             prices: top.entries("prices", 0, MAX_PRICES),
             identify: top.field("identify"),
             anonymous: top.field("anonymous").unwrap_or_default(),
+            client_address: top.field("client_address"),
             temporary_keys: top.field("temporary_keys"),
             access: top.field("access"),
             admin: top.field("admin").unwrap_or_default(),
             failover: top.field("failover").unwrap_or_default(),
             mode: top.field("mode").unwrap_or_default(),
             response_headers: top.field("response_headers").unwrap_or_default(),
+            filter_state: top.field("filter_state").unwrap_or_default(),
             sticky: top.field("sticky"),
             max_body: top.field("max_body").unwrap_or_default(),
             errors: top.finish(),

@@ -133,6 +133,11 @@ impl Consumers {
         self.names.get(name).copied()
     }
 
+    /// By its own name, not by another that it is known by.
+    pub fn named(&self, name: &str) -> Option<&Consumer> {
+        self.get(self.find(name)?).filter(|consumer| consumer.name == name)
+    }
+
     pub fn team_of(&self, consumer: &Consumer) -> Option<&Team> {
         self.teams.get(consumer.team?)
     }

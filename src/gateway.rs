@@ -4,16 +4,20 @@
 //! sent. An internal redirect runs it again for the same request, recognised by an authentic
 //! `x-keyward-state`: then nothing is authenticated, limited or counted a second time.
 
+use core::time::Duration;
+
+use crate::address::Source;
 use crate::admin;
 use crate::consumer::identify::Caller;
 use crate::effect::{Cx, Effect, Flow};
+use crate::filter_state;
 use crate::headers::Headers;
 use crate::intake::{self, Pending};
 use crate::limit::account::Statement;
 use crate::limit::refusal;
 use crate::limit::toll::{self, End, Spent};
 use crate::plan::{FILTER_STATE, Plan, STATE_HEADER};
-use crate::reply::{Refusal, Reply};
+use crate::reply::{LONGEST_WAIT, Refusal, Reply};
 use crate::routing;
 use crate::shortage::{Lack, Shortage};
 use crate::time::millis;
@@ -30,6 +34,8 @@ pub const ANSWERED_HEADER: &str = "x-keyward-answered";
 #[derive(Debug, Default)]
 pub struct Gateway {
     state: State,
+    /// As [`Pending::source`].
+    source: Option<Source>,
     /// How the limits stood that the request was charged on.
     statements: Vec<Statement>,
     answer: Option<Given>,
@@ -68,6 +74,10 @@ impl Gateway {
             toll::take_over(cx, &plan);
             return self.plan(cx, plan);
         }
+        match intake::arrive(cx, headers, caller) {
+            Ok(source) => self.source = source,
+            Err(reply) => return self.answer(cx, reply),
+        }
         if let Some(call) = admin::head(cx, headers, caller, end_of_stream) {
             return match call {
                 Ok(pending) => {
@@ -77,7 +87,7 @@ impl Gateway {
                 Err(reply) => self.answer(cx, reply),
             };
         }
-        match intake::head(cx, headers, caller, end_of_stream) {
+        match intake::head(cx, headers, caller, self.source, end_of_stream) {
             Ok(pending) => {
                 self.state = State::AwaitingBody(Box::new(pending));
                 Flow::Pause
@@ -121,7 +131,12 @@ impl Gateway {
         }
     }
 
-    pub fn on_response_headers(&mut self, cx: &mut Cx<'_>, headers: &Headers) -> Flow {
+    pub fn on_response_headers(
+        &mut self,
+        cx: &mut Cx<'_>,
+        headers: &Headers,
+        local: Local,
+    ) -> Flow {
         for (name, _) in headers.iter() {
             let ours = [STATE_HEADER, RETRY_HEADER, ANSWERED_HEADER];
             if let Some(name) = ours.iter().find(|ours| ours.as_bytes() == name) {
@@ -140,13 +155,13 @@ impl Gateway {
             }
             let mut shortage = routing::shortage(cx, plan);
             if shortage.ready_at().is_none() {
-                shortage.note(Lack::Tried, cx.now.after(core::time::Duration::from_secs(1)));
+                shortage.note(Lack::Tried, cx.now.after(Duration::from_secs(1)));
             }
             let reply = routing::refusal(cx, plan, &shortage).reply(plan.endpoint.dialect());
             toll::settle(cx, plan, End::Failed);
             return self.answer(cx, reply);
         }
-        if headers.contains(ANSWERED_HEADER) || status < 400 {
+        if is_answered(headers) || status < 400 {
             self.answer = Some(if status < 400 { Given::Answer } else { Given::Error });
             if plan.toll.is_some() {
                 if self.statements.is_empty() {
@@ -159,8 +174,16 @@ impl Gateway {
             return Flow::Continue;
         }
         // Envoy's own answer: no attempt got one from a provider.
-        let reply = local_reply(status, &plan.model).reply(plan.endpoint.dialect());
-        toll::settle(cx, plan, End::Failed);
+        let refusal = match status {
+            429 => limited_elsewhere(headers),
+            _ if local.undecided => undecided(),
+            _ => local_reply(status, &plan.model),
+        };
+        let reply = refusal.reply(plan.endpoint.dialect());
+        if local.unsent {
+            routing::release(cx, plan);
+        }
+        toll::settle(cx, plan, if local.unsent { End::Unsent } else { End::Failed });
         self.answer(cx, reply)
     }
 
@@ -191,6 +214,7 @@ impl Gateway {
             cx.count("exhausted", &[("model", model_label(cx, &plan))]);
             return self.exhausted(cx, plan, &shortage);
         }
+        filter_state::planned(cx, &plan, plan.attempts == 0);
         plan.attempts += 1;
         let Some(target) = plan.resolve(cx.runtime) else {
             toll::settle(cx, &mut plan, End::Unsent);
@@ -224,10 +248,24 @@ impl Gateway {
     }
 
     fn answer(&mut self, cx: &mut Cx<'_>, reply: Reply) -> Flow {
-        intake::refuse(cx, reply);
+        intake::refuse(cx, reply, self.source);
         self.state = State::Done;
         Flow::Pause
     }
+}
+
+/// Whether an attempt stage has let this answer through.
+pub fn is_answered(headers: &Headers) -> bool {
+    headers.contains(ANSWERED_HEADER)
+}
+
+/// What the host knows of an answer that no provider gave.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Local {
+    /// The router was not reached: a filter between it and this stage answered.
+    pub unsent: bool,
+    /// Envoy's `ratelimit` filter did not get to know whether the request may pass.
+    pub undecided: bool,
 }
 
 /// The plan of an earlier round of this request, if the header is authentic.
@@ -240,6 +278,38 @@ fn resumed(cx: &Cx<'_>, headers: &Headers) -> Option<Plan> {
 /// The configured name of the model, so that the label is bounded.
 fn model_label<'a>(cx: &Cx<'a>, plan: &Plan) -> &'a str {
     cx.runtime.models.find(&plan.model).map_or("other", |model| model.name.as_str())
+}
+
+/// Another filter of Envoy's, such as `ratelimit`, had enough; its headers say until when, if it is told to.
+fn limited_elsewhere(headers: &Headers) -> Refusal {
+    let message = "The rate limit of the gateway is used up.";
+    let mut refusal = Refusal {
+        kind: "rate_limit_error",
+        ..Refusal::client(429, "rate_limit_exceeded", message)
+    };
+    for name in ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"] {
+        if let Some(value) = headers.text(name) {
+            refusal = refusal.header(name, value);
+        }
+    }
+    // `DRAFT_VERSION_03` of Envoy's filter: whole seconds.
+    let told = ["retry-after", "x-ratelimit-reset"].iter().find_map(|name| headers.text(name));
+    match told {
+        Some(told) => {
+            refusal.wait = told.parse().ok().map(Duration::from_secs);
+            let soon = refusal.wait.is_none_or(|wait| wait <= LONGEST_WAIT);
+            refusal = refusal.header("retry-after", told);
+            // Else SDKs that do not wait that long try again at once.
+            if soon { refusal } else { refusal.header("x-should-retry", "false") }
+        }
+        None => refusal,
+    }
+}
+
+/// The rate limit service did not answer, and the filter is told to deny then.
+fn undecided() -> Refusal {
+    let message = "The rate limit service of the gateway does not answer.";
+    Refusal::server(503, "rate_limit_unavailable", message).header("retry-after", "1")
 }
 
 fn local_reply(status: u16, model: &str) -> Refusal {
@@ -347,7 +417,7 @@ mod tests {
             cx.effects.clear();
             let marker = answered.then_some((ANSWERED_HEADER, "1"));
             let headers: Headers = [(":status", status)].into_iter().chain(marker).collect();
-            let flow = gateway.on_response_headers(&mut cx, &headers);
+            let flow = gateway.on_response_headers(&mut cx, &headers, Local::default());
             let reply = cx.effects.iter().find_map(|effect| match effect {
                 Effect::Reply(reply) => Some((reply.status, reply.code)),
                 _ => None,
@@ -356,5 +426,51 @@ mod tests {
             let removed = Effect::RemoveHeader(ANSWERED_HEADER.to_owned());
             assert_eq!(cx.effects.contains(&removed), answered);
         }
+    }
+
+    fn answer_of_envoy(
+        memory: &Memory,
+        local: Local,
+        headers: &[(&'static str, &'static str)],
+    ) -> Reply {
+        let runtime = runtime();
+        let mut cx = Cx::new(&runtime, memory, None, UnixTime(1_800_000_000_000), 1);
+        let mut gateway = Gateway::default();
+        planned(&mut gateway, &mut cx);
+        let headers: Headers = headers.iter().copied().collect();
+        assert_eq!(gateway.on_response_headers(&mut cx, &headers, local), Flow::Pause);
+        let reply = cx.effects.iter().rev().find_map(|effect| match effect {
+            Effect::Reply(reply) => Some(reply.clone()),
+            _ => None,
+        });
+        reply.unwrap()
+    }
+
+    #[test]
+    fn a_limit_of_another_filter_is_told_as_one_of_keyward_s() {
+        let unsent = Local { unsent: true, undecided: false };
+        for (told, retry_after, final_answer) in [
+            (vec![], None, false),
+            (vec![("retry-after", "7")], Some("7"), false),
+            (vec![("x-ratelimit-reset", "60")], Some("60"), false),
+            (vec![("x-ratelimit-reset", "61")], Some("61"), true),
+            (vec![("x-ratelimit-reset", "9"), ("retry-after", "8")], Some("8"), false),
+        ] {
+            let headers = [vec![(":status", "429")], told].concat();
+            let reply = answer_of_envoy(&Memory::default(), unsent, &headers);
+            assert_eq!((reply.status, reply.code), (429, "rate_limit_exceeded"));
+            let header = |name| {
+                reply.headers.iter().find(|(n, _)| *n == name).map(|(_, value)| value.as_str())
+            };
+            assert_eq!(header("retry-after"), retry_after);
+            assert_eq!(header("x-should-retry"), final_answer.then_some("false"));
+        }
+    }
+
+    #[test]
+    fn a_rate_limit_service_that_does_not_answer_is_named() {
+        let local = Local { unsent: true, undecided: true };
+        let reply = answer_of_envoy(&Memory::default(), local, &[(":status", "500")]);
+        assert_eq!((reply.status, reply.code), (503, "rate_limit_unavailable"));
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Shared by the stages that see the client: `gateway` and `standalone`.
 
+use crate::address::{self, Offence, Source};
 use crate::consumer::Team;
 use crate::consumer::access::Access;
 use crate::consumer::identify::{By, CREDENTIALS, Caller, Identity, identify, unauthenticated};
@@ -23,9 +24,6 @@ use crate::token::limits;
 use crate::token::state::{self, Unusable};
 use crate::usage::Usage;
 use crate::{formats, grant, members, multipart, routing, tally, upstream};
-
-/// Filter state with the name of the consumer, for access logs and filters that follow.
-const CONSUMER: &str = "keyward.consumer";
 
 /// Envoy's own request headers that steer the router. Envoy ignores them from outside only if it knows
 /// where outside is; Keyward sets them itself.
@@ -56,6 +54,8 @@ pub struct Pending {
     pub access: Access,
     /// Whom the request is charged on besides its consumer, that one's team and the model.
     pub charged: Vec<Subject<'static>>,
+    /// Where it comes from, if that is limited or may be blocked.
+    pub source: Option<Source>,
     pub session: Option<u64>,
     /// As [`Plan::own_headers`].
     pub own_headers: Vec<(String, String)>,
@@ -74,11 +74,24 @@ pub fn sanitize(cx: &mut Cx<'_>, headers: &Headers, keep: impl Fn(&str) -> bool)
     }
 }
 
-/// Decides on the headers alone. `Err` is the answer.
+/// Before anything else: whether the address that a request comes from may ask at all. `Err` is the answer.
+pub fn arrive(
+    cx: &mut Cx<'_>,
+    headers: &Headers,
+    caller: &Caller,
+) -> Result<Option<Source>, Reply> {
+    address::arrive(cx, caller).map_err(|refusal| {
+        let path = headers.text(":path").unwrap_or_default();
+        refusal.reply(endpoint::dialect(path, headers))
+    })
+}
+
+/// Decides on the headers alone; `source` as [`Pending::source`]. `Err` is the answer.
 pub fn head(
     cx: &Cx<'_>,
     headers: &Headers,
     caller: &Caller,
+    source: Option<Source>,
     end_of_stream: bool,
 ) -> Result<Pending, Reply> {
     let text = |name| headers.text(name).unwrap_or_default();
@@ -107,7 +120,7 @@ pub fn head(
     let access = admit(endpoint.operation()).map_err(told)?;
     body_expected(cx, headers, end_of_stream).map_err(told)?;
     let own_headers = own_headers(endpoint, headers).map_err(told)?;
-    let key = access.key.as_ref().map_or(Ok(None), |key| limits::subject(place(cx), key));
+    let key = access.key.as_ref().map_or(Ok(None), |key| limits::subject(Place::of(cx), key));
     let key = key.map_err(|refused| told(unusable(Unusable::Table(refused))))?;
     let boundary = Boundary::of(text("content-type")).filter(|_| endpoint.takes_forms());
     let boundary = boundary.transpose().map_err(|error| told(unreadable(&error)))?;
@@ -120,8 +133,13 @@ pub fn head(
         path: path.to_owned(),
         named,
         boundary,
+        charged: address::subject(cx, source)
+            .into_iter()
+            .chain(key)
+            .chain(access.route_limits())
+            .collect(),
         access,
-        charged: key.into_iter().collect(),
+        source,
         session,
         own_headers,
         started: cx.now,
@@ -161,7 +179,7 @@ pub fn body(cx: &Cx<'_>, pending: &Pending, body: &[u8]) -> Result<Plan, Reply> 
             },
         );
     let Some(barred) = barred else { return Err(told(no_model(model))) };
-    let estimate = estimate(ask.prompt_bytes, ask.max_tokens);
+    let estimate = estimate(pending.endpoint, &ask);
     let mut plan = Plan {
         endpoint: pending.endpoint,
         scheme: pending.scheme.clone(),
@@ -233,12 +251,16 @@ fn own_headers(endpoint: Endpoint, headers: &Headers) -> Result<Vec<(String, Str
     Ok(found)
 }
 
-/// Tokens to reserve for a request: a token is about four bytes of JSON, and the answer takes what the
-/// client allows it, or a short one where it does not say. Reconciled with the real usage afterwards.
-fn estimate(prompt_bytes: usize, max_tokens: Option<u64>) -> Usage {
+/// Tokens to reserve for a request: a token is about four bytes of JSON, and each answer takes what the client allows
+/// it, or a short one where it does not say. Reconciled with the real usage afterwards.
+fn estimate(endpoint: Endpoint, ask: &Ask<'_>) -> Usage {
     const SHORT_ANSWER: u64 = 256;
-    let prompt = u64::try_from(prompt_bytes / 4).unwrap_or(u64::MAX);
-    Usage { prompt, completion: max_tokens.unwrap_or(SHORT_ANSWER), ..Usage::default() }
+    let prompt = u64::try_from(ask.prompt_bytes / 4).unwrap_or(u64::MAX);
+    let completion = match endpoint {
+        Endpoint::Embeddings | Endpoint::Moderations => 0,
+        _ => ask.max_tokens.unwrap_or(SHORT_ANSWER).saturating_mul(ask.choices),
+    };
+    Usage { prompt, completion, ..Usage::default() }
 }
 
 /// Counts a request that is to be sent, for its model, its consumer and the consumer's team.
@@ -255,7 +277,6 @@ pub fn count_request(cx: &mut Cx<'_>, plan: &Plan) {
         let team_name = team.map_or("", |team| team.name.as_str());
         // Not together with the model: labels multiply, and there may be many consumers.
         cx.count("consumer_requests", &[("consumer", &consumer.name), ("team", team_name)]);
-        cx.effects.push(Effect::SetFilterState(CONSUMER, consumer.name.clone().into_bytes()));
         slots.push(consumer.usage_slot());
         slots.extend(team.map(Team::usage_slot));
     }
@@ -286,7 +307,7 @@ pub fn enter(cx: &Cx<'_>, headers: &Headers, caller: &Caller) -> Result<(Access,
     let Identity { consumer, by } = identify(consumers, headers, caller, cx.now)?;
     let mut access = Access::new(consumers, consumer, headers, caller, cx.now)?;
     if let By::Temporary(key) = &by {
-        state::check(place(cx), key).map_err(unusable)?;
+        state::check(Place::of(cx), key).map_err(unusable)?;
         access.key = Some(key.clone());
     }
     if consumers.access_ttl.is_some() {
@@ -304,19 +325,15 @@ pub fn charge(
     pending: &Pending,
     plan: &mut Plan,
 ) -> Result<Vec<Statement>, Refusal> {
-    let statements = toll::charge(cx, plan, pending.charged.clone())?;
+    let statements = toll::charge(cx, plan, pending.charged.clone(), pending.source)?;
     let key = pending.access.key.as_ref();
-    match key.map_or(Ok(()), |key| state::take(place(cx), key)) {
+    match key.map_or(Ok(()), |key| state::take(Place::of(cx), key)) {
         Ok(()) => Ok(statements),
         Err(unusable_now) => {
             toll::settle(cx, plan, End::Unsent);
             Err(unusable(unusable_now))
         }
     }
-}
-
-fn place<'a>(cx: &Cx<'a>) -> Place<'a> {
-    Place { shared: cx.shared, key: cx.process_key, now: cx.now }
 }
 
 fn unusable(why: Unusable) -> Refusal {
@@ -330,6 +347,10 @@ fn unusable(why: Unusable) -> Refusal {
     }
 }
 
+/// Whether a body is to come that can be read.
+///
+/// # Errors
+/// 400, 413, 415.
 pub fn body_expected(cx: &Cx<'_>, headers: &Headers, end_of_stream: bool) -> Result<(), Refusal> {
     if end_of_stream {
         return Err(Refusal::client(400, "invalid_body", "The request has no body."));
@@ -360,6 +381,7 @@ fn unreadable(error: &BodyError) -> Refusal {
     }
 }
 
+/// A path that there is not, or not with this method.
 pub fn unknown(error: RouteError, method: &str, path: &str) -> Refusal {
     let path = path.split('?').next().unwrap_or_default();
     match error {
@@ -442,8 +464,11 @@ fn model_object(runtime: &Runtime, model: &Model, id: &str, asker: Dialect) -> s
     serde_json::json!({"id": id, "object": "model", "created": 0, "owned_by": owner})
 }
 
-/// Sends a reply and counts it.
-pub fn refuse(cx: &mut Cx<'_>, reply: Reply) {
+/// Sends a reply and counts it, against its `source`, too, where that failed to authenticate.
+pub fn refuse(cx: &mut Cx<'_>, reply: Reply, source: Option<Source>) {
+    if let Some(source) = source.filter(|_| reply.status == 401) {
+        address::strike(cx, source, Offence::Authentication);
+    }
     let status = reply.status.to_string();
     cx.count("local_replies", &[("status", &status), ("code", reply.code)]);
     cx.effects.push(Effect::Reply(reply));

@@ -59,15 +59,17 @@ where
     T: Serialize + DeserializeOwned + Default,
 {
     for _ in 0..TRIES {
-        let (mut record, token) = match shared.get(slot) {
-            Some((bytes, token)) => (decode(&bytes), token),
-            None => (T::default(), ABSENT),
+        let (mut record, token, mut bytes) = match shared.get(slot) {
+            Some((bytes, token)) => (decode(&bytes), token, bytes),
+            None => (T::default(), ABSENT, Vec::new()),
         };
         let result = match change(&mut record) {
             Edit::Keep(result) => return Ok(result),
             Edit::Write(result) => result,
         };
-        let bytes = postcard::to_allocvec(&record).map_err(|_| Unwritten)?;
+        // Into what it was read from: the new value is about as long.
+        bytes.clear();
+        let bytes = postcard::to_extend(&record, bytes).map_err(|_| Unwritten)?;
         match shared.set(slot, &bytes, token) {
             Ok(()) => return Ok(result),
             Err(SetError::Mismatch) => {}
@@ -115,6 +117,15 @@ pub mod memory {
         /// How many of the coming writes are refused as if another worker had been faster.
         pub mismatches: Cell<u32>,
         pub writes: Cell<u32>,
+    }
+
+    impl Memory {
+        /// How many slots there are, and the bytes of their names and values.
+        pub fn size(&self) -> (usize, usize) {
+            let slots = self.slots.borrow();
+            let bytes = slots.iter().map(|(name, (value, _))| name.len() + value.len()).sum();
+            (slots.len(), bytes)
+        }
     }
 
     impl SharedData for Memory {

@@ -34,7 +34,9 @@
 //! | to change | read |
 //! |---|---|
 //! | what the configuration may say | [`config`], then [`runtime`] |
-//! | who may call, and what for | [`consumer`] |
+//! | who may call, and what for | [`consumer`], [`grant`] |
+//! | temporary keys | [`token`], [`totp`] |
+//! | Keyward's own API | [`admin`], [`status`], [`audit`] |
 //! | a provider | [`provider`], [`providers`] |
 //! | a format | [`conversation`], [`formats`] |
 //! | what an answer means for a key | [`signal`], [`hint`] |
@@ -62,6 +64,7 @@
 //! - **Translation fails closed.** Between two formats, what is not understood is an error in the client's format;
 //!   no byte of the provider's goes on.
 
+pub mod address;
 pub mod admin;
 pub mod answer;
 pub mod attempt;
@@ -73,6 +76,7 @@ pub mod effect;
 pub mod endpoint;
 pub(crate) mod error_body;
 pub mod eventstream;
+pub mod filter_state;
 pub mod formats;
 pub mod gateway;
 pub mod grant;

@@ -88,7 +88,8 @@ pub struct Subject<'a> {
     pub kind: Kind,
     /// As messages call it.
     pub name: Cow<'a, str>,
-    /// Its record in shared data: a fixed key space, whoever the subject is.
+    /// Its record in shared data: a fixed key space, whoever the subject is. Of an address, what finds it in the table
+    /// of addresses.
     pub slot: Cow<'a, str>,
     /// Of a record that passes from one subject to another: whose it is. What it counted for another is void.
     pub owner: u64,
@@ -208,6 +209,16 @@ impl<'a> Subject<'a> {
     pub fn configured(kind: Kind, name: &'a str, limits: &'a Limits) -> Self {
         let slot = Cow::Owned(format!("{SLOTS}/limit/{}/{name}", kind.as_str()));
         Self { kind, name: Cow::Borrowed(name), slot, owner: 0, limits: Cow::Borrowed(limits) }
+    }
+
+    pub fn into_owned(self) -> Subject<'static> {
+        Subject {
+            kind: self.kind,
+            name: Cow::Owned(self.name.into_owned()),
+            slot: Cow::Owned(self.slot.into_owned()),
+            owner: self.owner,
+            limits: Cow::Owned(self.limits.into_owned()),
+        }
     }
 
     fn borrowed(&self) -> Subject<'_> {

@@ -24,6 +24,8 @@ pub struct Ask<'a> {
     pub include_usage: Option<bool>,
     /// The largest of `max_completion_tokens`, `max_tokens` and `max_output_tokens`: what the answer may take.
     pub max_tokens: Option<u64>,
+    /// `n` or `best_of`: how many answers are made, each of which may take that much. At least 1.
+    pub choices: u64,
     /// Bytes that the prompt takes, or a little more: what the model reads, without uploads.
     pub prompt_bytes: usize,
     pub spans: Spans,
@@ -51,6 +53,7 @@ impl<'a> Ask<'a> {
 
         let (mut model, mut stream, mut stream_options) = (None, None, None);
         let (mut max_tokens, mut duplicate, mut other_case) = (None, None, false);
+        let mut choices = 1;
         let mut limits: [Option<&'a str>; 2] = [None; 2];
         let mut set = |member: &mut Option<&'a str>, name, value| {
             if member.replace(value).is_some() {
@@ -72,6 +75,7 @@ impl<'a> Ask<'a> {
             }
             // Of Google's API, whose requests bound their answer there.
             "generationConfig" => max_tokens = max_tokens.max(most_tokens(value)),
+            "n" | "best_of" => choices = count(value).unwrap_or_default().max(choices),
             // Decoders that ignore case (Go's) would take `Model` for it.
             _ => other_case |= name.eq_ignore_ascii_case("model"),
         })
@@ -124,7 +128,7 @@ impl<'a> Ask<'a> {
         let mut spans = Spans { length, model: model_at, model_edit, usage, limit, check: 0 };
         spans.check = spans.digest(body).unwrap_or_default();
         let (stream, prompt_bytes) = (streamed.is_some(), body.len());
-        Ok(Self { model, stream, include_usage, max_tokens, prompt_bytes, spans })
+        Ok(Self { model, stream, include_usage, max_tokens, choices, prompt_bytes, spans })
     }
 }
 

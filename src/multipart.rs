@@ -82,6 +82,7 @@ pub fn read<'a>(body: &'a [u8], boundary: &Boundary) -> Result<Ask<'a>, BodyErro
         stream: stream.is_some_and(|value| value.eq_ignore_ascii_case("true") || value == "1"),
         include_usage: None,
         max_tokens: None,
+        choices: 1,
         prompt_bytes: text,
         spans: Spans::of_text(model, body),
     })

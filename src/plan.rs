@@ -160,12 +160,12 @@ pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::ledger::memory::Memory;
     use crate::limit::Amounts;
 
-    fn plan() -> Plan {
+    pub(crate) fn plan() -> Plan {
         let reserved = Amounts { requests: 1, prompt: 4, completion: 5, cost: 6 };
         Plan {
             endpoint: Endpoint::Responses,

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 pub use self::compile::load;
+use crate::address::Guard;
 use crate::config::error::Errors;
 use crate::config::values::Whole;
 use crate::consumer::{Consumer, Consumers};
@@ -41,10 +42,13 @@ pub struct Runtime {
     pub models: Models,
     pub admin: Vec<KeyDigest>,
     pub consumers: Consumers,
+    pub client_address: Option<Guard>,
     pub failover: Failover,
     pub mode: Mode,
     /// Adds `x-keyward-provider`, `-model`, `-key` and `-attempts` to answers.
     pub response_headers: bool,
+    /// Tells Envoy's other filters what a request used.
+    pub filter_state: bool,
     /// The session header that keeps a session on one key, in lower case.
     pub sticky: Option<String>,
     /// Largest request body in bytes; a larger one is refused with 413 before it is read.

@@ -9,10 +9,12 @@
 //! `allow_on_headers_stop_iteration`: the key is chosen before the model is known, and a body is patched
 //! on its way.
 
+use crate::address::Source;
 use crate::admin;
 use crate::consumer::identify::Caller;
 use crate::effect::{Cx, Effect, Flow};
 use crate::endpoint::Dialect;
+use crate::filter_state;
 use crate::formats::Call;
 use crate::gateway::{ANSWERED_HEADER, CLUSTER_HEADER};
 use crate::headers::Headers;
@@ -41,6 +43,8 @@ pub struct Host<'a> {
 #[derive(Debug, Default)]
 pub struct Standalone {
     state: State,
+    /// As [`Pending::source`].
+    source: Option<Source>,
     dialect: Dialect,
     /// Of the answer, where headers went on before the body was there.
     refusal: Option<Reply>,
@@ -92,6 +96,10 @@ impl Standalone {
     ) -> Flow {
         let runtime = cx.runtime;
         intake::sanitize(cx, headers, |name| is_secret_header(runtime, name));
+        match intake::arrive(cx, headers, caller) {
+            Ok(source) => self.source = source,
+            Err(reply) => return self.answer(cx, reply),
+        }
         if let Some(call) = admin::head(cx, headers, caller, end_of_stream) {
             let reply = match call {
                 Ok(pending) if runtime.mode == Mode::Body => {
@@ -103,7 +111,7 @@ impl Standalone {
             };
             return self.answer(cx, reply);
         }
-        let pending = match intake::head(cx, headers, caller, end_of_stream) {
+        let pending = match intake::head(cx, headers, caller, self.source, end_of_stream) {
             Ok(pending) => pending,
             Err(reply) => return self.answer(cx, reply),
         };
@@ -279,6 +287,7 @@ impl Standalone {
             let refusal = routing::refusal(cx, &plan, &shortage);
             return self.answer(cx, refusal.reply(self.dialect));
         }
+        filter_state::planned(cx, &plan, true);
         plan.attempts = 1;
         if let Some(target) = plan.resolve(cx.runtime) {
             let cluster = target.provider.cluster.clone();
@@ -391,6 +400,7 @@ impl Standalone {
             }
         }
         intake::count_request(cx, &plan);
+        filter_state::planned(cx, &plan, true);
         plan.attempts = 1;
         plan.claim = Some(ahead.claim);
         if let Some(key) = cx.runtime.keys.get(ahead.claim.key) {
@@ -473,7 +483,7 @@ impl Standalone {
     }
 
     fn answer(&mut self, cx: &mut Cx<'_>, reply: Reply) -> Flow {
-        intake::refuse(cx, reply);
+        intake::refuse(cx, reply, self.source);
         self.state = State::Done;
         Flow::Pause
     }

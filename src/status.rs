@@ -3,6 +3,7 @@
 
 use serde::Serialize;
 
+use crate::address;
 use crate::effect::Cx;
 use crate::ledger;
 use crate::limit::Amounts;
@@ -20,6 +21,16 @@ struct Status<'a> {
     /// Those that have called.
     consumers: Vec<CallerStatus<'a>>,
     teams: Vec<CallerStatus<'a>>,
+    /// Client addresses.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    blocked: Vec<BlockedStatus>,
+}
+
+#[derive(Serialize)]
+struct BlockedStatus {
+    address: String,
+    reason: &'static str,
+    until: String,
 }
 
 #[derive(Serialize)]
@@ -104,6 +115,14 @@ pub fn render(cx: &Cx<'_>) -> Vec<u8> {
             .teams
             .iter()
             .map(|team| of_caller(cx, &team.name, &team.usage_slot()))
+            .collect(),
+        blocked: address::blocked(cx)
+            .into_iter()
+            .map(|blocked| BlockedStatus {
+                address: blocked.source.to_string(),
+                reason: blocked.offence.as_str(),
+                until: blocked.until.rfc3339(),
+            })
             .collect(),
     };
     // Strings and numbers only: this cannot fail.

@@ -18,6 +18,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::effect::Cx;
 use crate::ledger::{self, SharedData};
 use crate::plan::ProcessKey;
 use crate::runtime::SLOTS;
@@ -70,6 +71,12 @@ pub struct Place<'a> {
     /// Without one, fingerprints can be computed by anybody; everything else holds.
     pub key: Option<&'a ProcessKey>,
     pub now: UnixTime,
+}
+
+impl<'a> Place<'a> {
+    pub fn of(cx: &Cx<'a>) -> Self {
+        Self { shared: cx.shared, key: cx.process_key, now: cx.now }
+    }
 }
 
 /// An entry as a listing shows it.

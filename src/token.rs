@@ -3,7 +3,8 @@
 //!
 //! A temporary key is for one consumer, ends, and may be narrowed ([`scope`]); it can take away from what its consumer may do
 //! and never give. It is signed with HS256 and nothing else: a token that names another algorithm, or none, is refused
-//! before its signature is looked at. What an Envoy has to remember of keys, the revoked and the counted ones, is in [`state`].
+//! before its signature is looked at. What an Envoy has to remember of keys, the revoked and the counted ones, is in [`state`]; where their own
+//! limits are counted, in [`limits`].
 //!
 //! | claim | holds |
 //! |---|---|

@@ -6,6 +6,7 @@
 use crate::answer::{Answer, MAX_ERROR, Shown, Step};
 use crate::effect::{Cx, Effect};
 use crate::endpoint::Endpoint;
+use crate::filter_state;
 use crate::formats::{self, Call, Echo, Setup, Way};
 use crate::gateway::ANSWERED_HEADER;
 use crate::headers::Headers;
@@ -488,7 +489,9 @@ impl Trip {
         let cost =
             self.cost(cx.runtime).zip(before).map(|(all, before)| all.saturating_sub(before));
         self.with_sent(cx.runtime, |sent| settle::used(cx, sent, &news, cost));
-        if let Some(used) = self.used(cx.runtime).filter(|_| self.plan.toll.is_some()) {
+        let Some(used) = self.used(cx.runtime) else { return };
+        filter_state::used(cx, &used);
+        if self.plan.toll.is_some() {
             cx.effects.push(Effect::SetFilterState(SPENT, Spent::Used(used).encode()));
         }
     }

@@ -298,7 +298,7 @@ fn a_bad_value_is_refused_with_its_path() {
     let noon = "2026-12-25T12:00:00Z";
 
     let top: Vec<(&str, Value, String)> = vec![
-        ("provider", json!([]), "provider: unknown field; known: providers, key_pools, models, consumers, teams, roles, prices, identify, anonymous, temporary_keys, access, admin, failover, mode, response_headers, sticky, max_body".into()),
+        ("provider", json!([]), "provider: unknown field; known: providers, key_pools, models, consumers, teams, roles, prices, identify, anonymous, client_address, temporary_keys, access, admin, failover, mode, response_headers, filter_state, sticky, max_body".into()),
         ("providers", json!({}), "providers: expected an array, found an object".into()),
         ("providers", json!([]), "providers: expected at least 1".into()),
         ("models", Value::Null, "models: expected an array, found null".into()),

@@ -46,7 +46,7 @@ fn limits_are_read_for_everybody_who_can_have_them() {
         {"tokens": 200_000, "per": "day"},
         {"prompt_tokens": 7, "per": "second", "algorithm": "token_bucket"},
         {"completion_tokens": 8, "per": "week", "algorithm": "fixed_window"},
-        {"cost": 25.5, "per": "month"},
+        {"cost": "25.5", "per": "month"},
         {"cost": 1, "per": "hour"},
         {"concurrency": 4},
     ]);
@@ -99,7 +99,7 @@ fn a_bad_limit_is_refused_with_its_path() {
             "[0].prompt_tokens: expected an integer of at least 1".to_owned(),
         ),
         (
-            json!([{"cost": "25", "per": "day"}]),
+            json!([{"cost": "25 USD", "per": "day"}]),
             "[0].cost: expected US dollars, from 0.000001 to 1000000000".to_owned(),
         ),
         (
@@ -212,7 +212,7 @@ fn a_limit_on_cost_needs_prices_of_all_that_may_be_used() {
 fn prices_are_read_and_refused_with_their_path() {
     let full = json!({
         "provider": "openai", "model": "gpt-4o-mini", "input": 1.5, "output": 6,
-        "cached_input": 0.75, "cache_write": 2, "reasoning": 7,
+        "cached_input": "0.75", "cache_write": 2, "reasoning": 7,
     });
     let short = json!({"provider": "local", "model": "*", "input": 0.000001, "output": 4000});
     let runtime = compiled(&with("/prices", &json!([full, short]))).unwrap();
@@ -236,7 +236,7 @@ fn prices_are_read_and_refused_with_their_path() {
             format!("[0].input: {rate}"),
         ),
         (
-            json!({"provider": "openai", "model": "m", "input": 1, "output": "2"}),
+            json!({"provider": "openai", "model": "m", "input": 1, "output": "1e3"}),
             format!("[0].output: {rate}"),
         ),
         (

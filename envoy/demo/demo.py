@@ -80,7 +80,17 @@ class Demo:
             print(f"     … {exhausted.hint} s, as `Retry-After` says")
             time.sleep(exhausted.hint)
         self.step(explain="a key has come back", expect=lambda got: got.status == 200 and got.key.startswith("openai/"))
+        self.limits()
         self.show_status()
+
+    def limits(self):
+        """One consumer is stopped by its own limit, another goes on."""
+        print("     … two consumers with keys of their own; frugal may ask once a day")
+        for who in ("frugal", "generous"):
+            self.step(explain=f"{who} asks", expect=lambda got: got.status == 200, who=who)
+        stopped = self.step(explain="frugal is stopped by its own limit", expect=is_over_quota, who="frugal")
+        self.failures += stopped.upstream != 0
+        self.step(explain="generous goes on", expect=lambda got: got.status == 200, who="generous")
 
     def served_by(self, key: str, explain: str = "", moved: bool = False, stream: bool = False):
         self.step(
@@ -100,10 +110,12 @@ class Demo:
                     return
         raise RuntimeError(f"the mock does not limit {key}")
 
-    def step(self, expect: Callable[[Outcome], object], explain: str = "", stream: bool = False) -> Outcome:
+    def step(
+        self, expect: Callable[[Outcome], object], explain: str = "", stream: bool = False, who: str | None = None
+    ) -> Outcome:
         self.number += 1
         before = self.upstream_requests()
-        got = self.ask(stream)
+        got = self.ask(stream, who)
         got.upstream = self.upstream_requests() - before
         as_expected = bool(expect(got))
         self.failures += not as_expected
@@ -114,8 +126,10 @@ class Demo:
         print(COLUMNS.format(self.number, kind, got.status, got.key, got.attempts or "–", note).rstrip(), flush=True)
         return got
 
-    def ask(self, stream: bool) -> Outcome:
-        completions = self.sdk.chat.completions.with_raw_response
+    def ask(self, stream: bool, who: str | None) -> Outcome:
+        # Where it is not about the provider's limits, those are waited for.
+        sdk = self.sdk.with_options(api_key=f"key-of-{who}", max_retries=5) if who else self.sdk
+        completions = sdk.chat.completions.with_raw_response
         message = {"role": "user", "content": f"question {self.number}"}
         try:
             raw = completions.create(model="fast", messages=[message], stream=stream)
@@ -160,6 +174,10 @@ To stop it: kill {self.envoy.process.pid} {self.mock.process.pid}"""
 
 def is_hint(got: Outcome) -> bool:
     return got.status == 429 and got.code == "keys_temporarily_exhausted" and got.hint is not None and 1 <= got.hint <= 60
+
+
+def is_over_quota(got: Outcome) -> bool:
+    return got.status == 429 and got.code == "quota_exceeded" and got.hint is not None
 
 
 def bootstrap(mock: Llmock) -> dict:

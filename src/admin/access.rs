@@ -129,7 +129,7 @@ pub(super) fn decide(
     let number =
         unhex(number).and_then(|bytes| <[u8; 8]>::try_from(bytes).ok()).ok_or_else(missing)?;
     // Slots of shared data are there for good, so their names are the configuration's.
-    if !cx.runtime.consumers.list.iter().any(|known| known.name == consumer) {
+    if cx.runtime.consumers.named(consumer).is_none() {
         return Err(missing());
     }
     let longest = longest(cx)?;

@@ -10,10 +10,12 @@ use crate::consumer::access::denied;
 use crate::consumer::identify::{By, MAX_KEY, unauthenticated};
 use crate::effect::Cx;
 use crate::reply::{Refusal, Reply};
+use crate::runtime::Runtime;
 use crate::table::Place;
 use crate::time::UnixTime;
 use crate::token::scope::{KeyRequest, Scope};
-use crate::token::{Draft, Signing, limits, state};
+use crate::token::state::{self, MOST, NoMore};
+use crate::token::{Draft, Signing, limits};
 use crate::totp;
 
 pub(super) fn issue(
@@ -26,26 +28,8 @@ pub(super) fn issue(
     let signing = signing(cx)?;
     let (request, written) = read::<KeyRequest>(body)?;
     let named = request.consumer.as_ref().map(|name| name.0.as_str());
-    let (name, until) = match who {
-        Who::Admin(_) => {
-            let missing =
-                || Refusal::client(400, "invalid_body", "consumer: missing").param("consumer");
-            (named.ok_or_else(missing)?, UnixTime::NEVER)
-        }
-        Who::Consumer(access, _) if named.is_some_and(|name| name != access.consumer) => {
-            let message =
-                format!("Consumer \"{}\" may issue keys for itself only.", access.consumer);
-            return Err(denied(message).param("consumer"));
-        }
-        // A key does not outlive the one that it was issued with.
-        Who::Consumer(access, By::Key(until)) => (access.consumer.as_str(), *until),
-        Who::Consumer(access, _) => (access.consumer.as_str(), UnixTime::NEVER),
-    };
-    let found = runtime.consumers.list.iter().find(|consumer| consumer.name == name);
-    let Some(consumer) = found else {
-        let message = format!("consumer: \"{name}\" is not a consumer");
-        return Err(Refusal::client(400, "invalid_body", message).param("consumer"));
-    };
+    let (consumer, until) = recipient(runtime, who, named)?;
+    let name = consumer.name.as_str();
     let ttl = bounded(request.ttl, signing.max_ttl)?;
     if let Who::Consumer(..) = who {
         let code = request.totp.as_ref().map(|code| code.0.as_str());
@@ -66,10 +50,18 @@ pub(super) fn issue(
         return Err(Refusal::client(400, "key_too_long", message));
     }
     let (id, expires) = (issued.id.as_str(), issued.expires);
-    let counted = request.uses.map_or(Ok(()), |_| state::reserve(place(cx), id, expires));
-    let limited = !request.limits.is_empty();
-    let limited = if limited { limits::reserve(place(cx), id, expires) } else { Ok(()) };
-    counted.and(limited).map_err(|_| {
+    if let Who::Consumer(..) = who {
+        state::count_issued(cx.shared, name, expires, cx.now)
+            .map_err(|why| no_more(why, cx.now))?;
+    }
+    let mut reserved = Ok(());
+    if request.uses.is_some() {
+        reserved = state::reserve(Place::of(cx), id, expires);
+    }
+    if !request.limits.is_empty() {
+        reserved = reserved.and_then(|()| limits::reserve(Place::of(cx), id, expires));
+    }
+    reserved.map_err(|_| {
         let message = "As many keys with uses or limits are alive as Keyward can count.";
         unavailable(message).header("retry-after", "60")
     })?;
@@ -86,6 +78,34 @@ pub(super) fn issue(
         body.extend(claim);
     }
     Ok(reply(201, &body))
+}
+
+/// For whom a key is, and when it has to end.
+fn recipient<'r>(
+    runtime: &'r Runtime,
+    who: &Who,
+    named: Option<&str>,
+) -> Result<(&'r Consumer, UnixTime), Refusal> {
+    let (name, until) = match who {
+        Who::Admin(_) => {
+            let missing =
+                || Refusal::client(400, "invalid_body", "consumer: missing").param("consumer");
+            (named.ok_or_else(missing)?, UnixTime::NEVER)
+        }
+        Who::Consumer(access, _) if named.is_some_and(|name| name != access.consumer) => {
+            let message =
+                format!("Consumer \"{}\" may issue keys for itself only.", access.consumer);
+            return Err(denied(message).param("consumer"));
+        }
+        // A key does not outlive the one that it was issued with.
+        Who::Consumer(access, By::Key(until)) => (access.consumer.as_str(), *until),
+        Who::Consumer(access, _) => (access.consumer.as_str(), UnixTime::NEVER),
+    };
+    let found = runtime.consumers.named(name).ok_or_else(|| {
+        let message = format!("consumer: \"{name}\" is not a consumer");
+        Refusal::client(400, "invalid_body", message).param("consumer")
+    })?;
+    Ok((found, until))
 }
 
 pub(super) fn revoke(
@@ -108,7 +128,7 @@ pub(super) fn revoke(
         return Err(Refusal::client(404, "key_not_found", "No temporary key has this id."));
     };
     if cx.now < expires {
-        state::revoke(place(cx), id, expires).map_err(|_| {
+        state::revoke(Place::of(cx), id, expires).map_err(|_| {
             let message = "As many keys are revoked as Keyward can remember: the key goes on working. Changing the \
                            signing secret ends all keys that were signed with it.";
             unavailable(message)
@@ -155,12 +175,21 @@ fn second_factor(cx: &mut Cx<'_>, consumer: &Consumer, code: Option<&str>) -> Re
     })
 }
 
+fn no_more(why: NoMore, now: UnixTime) -> Refusal {
+    match why {
+        NoMore::Until(until) => {
+            let message =
+                format!("{MOST} keys that you have issued are alive, and no more can be.");
+            let seconds = now.until(until).as_secs().max(1);
+            let refusal = Refusal::client(429, "too_many_keys", message);
+            refusal.header("retry-after", seconds.to_string()).header("x-should-retry", "false")
+        }
+        NoMore::Unwritten => unavailable("The key cannot be counted at the moment."),
+    }
+}
+
 fn signing<'a>(cx: &Cx<'a>) -> Result<&'a Signing, Refusal> {
     let signing = cx.runtime.consumers.signing.as_ref();
     // Gone with a reload between head and body.
     signing.ok_or_else(|| unavailable("There are no temporary keys any more."))
-}
-
-fn place<'a>(cx: &Cx<'a>) -> Place<'a> {
-    Place { shared: cx.shared, key: cx.process_key, now: cx.now }
 }

@@ -47,7 +47,7 @@ fn of_consumer(cx: &Cx<'_>, access: &Access, by: &By) -> Map<String, Value> {
     tell("models", models.map(|model| model.name.as_str()).collect());
     tell("second_factor", consumer.is_some_and(|c| c.second_factor.is_some()).into());
     if let By::Temporary(key) = by {
-        let place = Place { shared: cx.shared, key: cx.process_key, now: cx.now };
+        let place = Place::of(cx);
         tell("key", of_key(place, key));
         subjects.extend(limits::subject(place, key).ok().flatten());
     }

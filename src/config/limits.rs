@@ -4,6 +4,7 @@ use deserr::{Deserr, IntoValue, Value, ValuePointerRef};
 
 use super::error::{Errors, Invalid, known, quoted};
 use super::prices::Dollars;
+use super::source::struct_value;
 use super::values::{List, Whole, from_text};
 use crate::limit::{Algorithm, Limit, Limits, Per, Unit};
 
@@ -17,6 +18,18 @@ const MAX_CONCURRENCY: u64 = 1_000_000;
 enum Entry {
     Limit(Limit),
     Concurrency(u32),
+}
+
+/// Limits in the metadata of a route.
+///
+/// # Errors
+/// What is wrong with them first, with its path, which starts with `limits`.
+pub fn of_metadata(value: prost_types::Value) -> Result<Limits, String> {
+    let value = struct_value(value, 0).map_err(|error| format!("limits: {error}"))?;
+    let location = ValuePointerRef::Origin;
+    Limits::deserialize_from_value(value.into_value(), location.push_key("limits")).map_err(
+        |errors| errors.0.first().map_or_else(|| "limits: wrong".to_owned(), ToString::to_string),
+    )
 }
 
 /// `[{requests: N, per: …}, {tokens: N, per: …}, {cost: USD, per: …}, {concurrency: N}]`.

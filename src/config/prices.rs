@@ -61,10 +61,15 @@ impl Deserr<Errors> for Dollars {
     }
 }
 
+/// A number, also as text: Envoy makes a text of every number with a fraction in the YAML of its bootstrap.
 fn number<V: IntoValue>(value: &Value<V>) -> Option<f64> {
     match value {
         Value::Integer(number) => Some(*number as f64),
         Value::Float(number) => Some(*number),
+        Value::String(text) => {
+            let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+            text.parse().ok().filter(|_| plain)
+        }
         _ => None,
     }
 }

@@ -155,7 +155,7 @@ impl<'de> Visitor<'de> for Node<'_, '_> {
     }
 }
 
-fn struct_value(value: prost_types::Value, depth: usize) -> Result<Value, String> {
+pub(super) fn struct_value(value: prost_types::Value, depth: usize) -> Result<Value, String> {
     Ok(match value.kind {
         None | Some(Kind::NullValue(_)) => Value::Null,
         Some(Kind::BoolValue(value)) => Value::Bool(value),

@@ -6,6 +6,8 @@
 //! A refusal says what is refused, but for models and providers: a model that is not allowed is answered like one that
 //! does not exist.
 
+use std::borrow::Cow;
+
 use super::identify::Caller;
 use super::route::Narrowing;
 use super::rule::{self, Ask, Facts, ProviderSet, Rules, Subject, operation_name};
@@ -13,8 +15,9 @@ use super::{Consumer, ConsumerIndex, Consumers, Role, cidr};
 use crate::endpoint::{Endpoint, Operation};
 use crate::grant::Wish;
 use crate::headers::Headers;
+use crate::limit;
 use crate::reply::Refusal;
-use crate::runtime::{Model, ProviderIndex, Runtime};
+use crate::runtime::{Model, ProviderIndex, Runtime, SLOTS};
 use crate::time::UnixTime;
 use crate::token::Temporary;
 
@@ -58,6 +61,20 @@ impl Access {
         let consumer = consumers.get(consumer).map(|consumer| consumer.name.clone());
         let consumer = consumer.unwrap_or_default();
         Ok(Self { consumer, facts, narrowing, key: None, granted: Vec::new() })
+    }
+
+    /// The limits of the consumer on the route.
+    pub fn route_limits(&self) -> Option<limit::Subject<'static>> {
+        let limits = Some(&self.narrowing.limits).filter(|limits| !limits.is_empty())?;
+        let route =
+            self.facts.route.as_deref().filter(|name| !name.is_empty()).unwrap_or("unnamed");
+        Some(limit::Subject {
+            kind: limit::Kind::Route,
+            name: Cow::Owned(route.to_owned()),
+            owner: 0,
+            slot: Cow::Owned(format!("{SLOTS}/limit/route/{route}/of/{}", self.consumer)),
+            limits: Cow::Owned(limits.clone()),
+        })
     }
 
     /// Decides on what is known before the body: everything but model and provider.
@@ -209,6 +226,7 @@ fn provider_set(runtime: &Runtime, names: &[String]) -> ProviderSet {
     (0..runtime.providers.len()).filter(named).collect()
 }
 
+/// 403: known, but not allowed.
 pub fn denied(message: String) -> Refusal {
     Refusal { kind: "permission_error", ..Refusal::client(403, "permission_denied", message) }
 }

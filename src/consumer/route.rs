@@ -7,7 +7,9 @@
 //! ```yaml
 //! metadata:
 //!   filter_metadata:
-//!     keyward: {consumer: acme, models: [fast, "gpt-*"], endpoints: [chat, models], providers: openai}
+//!     keyward:
+//!       {consumer: acme, models: [fast, "gpt-*"], endpoints: [chat, models], providers: openai,
+//!        limits: [{requests: 10, per: minute}]}
 //! ```
 
 use std::collections::BTreeMap;
@@ -16,7 +18,9 @@ use prost::Message as _;
 use prost_types::value::Kind;
 
 use super::rule::{OPERATIONS, Pattern};
+use crate::config::limits;
 use crate::endpoint::Operation;
+use crate::limit::Limits;
 
 /// What the route allows; `None`: everything. Names of the configuration are not resolved here.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,6 +30,8 @@ pub struct Narrowing {
     pub models: Option<Vec<Pattern>>,
     pub endpoints: Option<Vec<Operation>>,
     pub providers: Option<Vec<String>>,
+    /// Of each consumer on this route.
+    pub limits: Limits,
 }
 
 /// What of `envoy.config.core.v3.Metadata` is read.
@@ -36,7 +42,7 @@ struct Metadata {
 }
 
 /// The members of `keyward`. `provider` is for the `standalone` stage.
-const KNOWN: &str = "consumer, team, models, endpoints, providers, provider";
+const KNOWN: &str = "consumer, team, models, endpoints, providers, limits, provider";
 
 impl Narrowing {
     /// `bytes`: the encoded metadata of the route; empty where it has none.
@@ -55,6 +61,11 @@ impl Narrowing {
         };
         for (name, value) in keyward.fields {
             let wrong = |what: &str| format!("route metadata keyward.{name}: {what}");
+            if name == "limits" {
+                narrowing.limits = limits::of_metadata(value)
+                    .map_err(|error| format!("route metadata keyward.{error}"))?;
+                continue;
+            }
             let texts = || texts(value.kind).ok_or_else(|| wrong("expected names"));
             match name.as_str() {
                 "consumer" => narrowing.consumers = Some(texts()?),
@@ -137,10 +148,42 @@ mod tests {
             ]),
             endpoints: Some(vec![Operation::Api(Endpoint::ChatCompletions)]),
             providers: Some(Vec::new()),
+            limits: Limits::default(),
         };
         assert_eq!(narrowing, Ok(expected));
         assert_eq!(decoded(Vec::new()), Ok(Narrowing::default()));
         assert_eq!(Narrowing::decode(b""), Ok(Narrowing::default()));
+    }
+
+    fn object(members: &[(&str, Kind)]) -> prost_types::Value {
+        let value = |kind: &Kind| prost_types::Value { kind: Some(kind.clone()) };
+        let fields = members.iter().map(|(name, kind)| ((*name).to_owned(), value(kind)));
+        let fields = prost_types::Struct { fields: fields.collect() };
+        prost_types::Value { kind: Some(Kind::StructValue(fields)) }
+    }
+
+    #[test]
+    fn limits_read_like_those_of_the_configuration() {
+        let listed = |values| prost_types::Value {
+            kind: Some(Kind::ListValue(prost_types::ListValue { values })),
+        };
+        let per = |word: &str| ("per", Kind::StringValue(word.to_owned()));
+        let requests = object(&[("requests", Kind::NumberValue(60.0)), per("minute")]);
+        let places = object(&[("concurrency", Kind::NumberValue(2.0))]);
+        let limits = decoded(vec![("limits", listed(vec![requests, places]))]).unwrap().limits;
+        assert_eq!((limits.list.len(), limits.concurrency), (1, Some(2)));
+        assert_eq!((limits.list[0].max, limits.list[0].per), (60, crate::limit::Per::Minute));
+        let year = object(&[("tokens", Kind::NumberValue(1.0)), per("year")]);
+        for (value, message) in [
+            (
+                listed(vec![year]),
+                "route metadata keyward.limits[0].per: \"year\" is unknown; known: second, minute, hour, \
+                 day, week, month",
+            ),
+            (text("60"), "route metadata keyward.limits: expected an array, found a string"),
+        ] {
+            assert_eq!(decoded(vec![("limits", value)]), Err(message.to_owned()));
+        }
     }
 
     #[test]
@@ -155,7 +198,7 @@ mod tests {
             (
                 vec![("model", text("fast"))],
                 "route metadata keyward.model: unknown; known: consumer, team, models, endpoints, \
-                 providers, provider",
+                 providers, limits, provider",
             ),
         ] {
             assert_eq!(decoded(members), Err(message.to_owned()));

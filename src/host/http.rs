@@ -12,7 +12,7 @@ use crate::admin;
 use crate::attempt::{self, Attempt};
 use crate::consumer::identify::Caller;
 use crate::effect::{Cx, Effect, Flow};
-use crate::gateway::Gateway;
+use crate::gateway::{self, Gateway, Local};
 use crate::headers::Headers;
 use crate::limit::toll::SPENT;
 use crate::plan::FILTER_STATE;
@@ -134,7 +134,11 @@ impl Context for Http {
         for effect in cx.effects {
             if matches!(
                 effect,
-                Effect::Count(..) | Effect::Log(..) | Effect::Hold(_) | Effect::Release(_)
+                Effect::Count(..)
+                    | Effect::Log(..)
+                    | Effect::Hold(_)
+                    | Effect::Release(_)
+                    | Effect::SetFilterState(..)
             ) {
                 self.apply(&plugin, Message::Response, 0, effect);
             }
@@ -201,7 +205,10 @@ impl HttpContext for Http {
     fn on_http_response_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
         let headers = abi::headers(Message::Response);
         self.run(Message::Response, 0, |exchange, cx| match exchange {
-            Exchange::Gateway(gateway) => gateway.on_response_headers(cx, &headers),
+            Exchange::Gateway(gateway) => {
+                let local = if gateway::is_answered(&headers) { Local::default() } else { local() };
+                gateway.on_response_headers(cx, &headers, local)
+            }
             Exchange::Attempt(attempt) => attempt.on_response_headers(cx, &headers, end_of_stream),
             Exchange::Standalone(standalone) => {
                 standalone.on_response_headers(cx, &headers, end_of_stream)
@@ -237,11 +244,24 @@ fn caller(runtime: &Runtime, headers: &Headers) -> Caller {
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         abi::property(&path).unwrap_or_default()
     });
+    let route_metadata = abi::property(&["xds", "route_metadata"]).unwrap_or_default();
+    // Limits in the metadata are counted by the route's name.
+    let route_asked = asks.route || !route_metadata.is_empty();
     Caller {
         address: if address { text(&["source", "address"]) } else { None },
-        route: if asks.route { text(&["xds", "route_name"]) } else { None },
-        route_metadata: abi::property(&["xds", "route_metadata"]).unwrap_or_default(),
+        route: if route_asked { text(&["xds", "route_name"]) } else { None },
+        route_metadata,
         properties: properties.collect(),
+    }
+}
+
+/// Of an answer that no attempt stage has let through.
+fn local() -> Local {
+    let attempts = abi::property(&["upstream", "request_attempt_count"]);
+    let details = abi::property(&["response", "code_details"]);
+    Local {
+        unsent: attempts.is_some_and(|count| count.iter().all(|byte| *byte == 0)),
+        undecided: details.is_some_and(|details| details == b"rate_limiter_error"),
     }
 }
 

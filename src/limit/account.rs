@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::window::{Standing, Windows};
 use super::{Amounts, Kind, Limit, Limits, Subject};
+use crate::address;
 use crate::effect::{Cx, Effect};
 use crate::ledger::{self, Edit, SharedData, Unwritten};
 use crate::time::UnixTime;
@@ -125,8 +126,11 @@ pub fn settle(cx: &mut Cx<'_>, subjects: &[Subject<'_>], charge: &Charge, really
         if !held && !limits.iter().any(differs) {
             continue;
         }
-        let written = ledger::update(cx.shared, &subject.slot, |account: &mut Account| {
-            account.adopt(subject.owner);
+        let written = update(cx, subject, |account: &mut Account| {
+            if account.owner != subject.owner {
+                // It has passed to another subject meanwhile: nothing of this one is left in it.
+                return Edit::Keep(());
+            }
             account.windows.correct(limits, &charge.reserved, really, charge.at, now);
             if held {
                 account.release(charge.holder);
@@ -161,6 +165,19 @@ pub fn statement(shared: &dyn SharedData, subject: &Subject<'_>, now: UnixTime) 
     account.statement(subject.kind, &subject.limits, now)
 }
 
+/// Changes the account of a subject, wherever that is kept.
+fn update<R>(
+    cx: &Cx<'_>,
+    subject: &Subject<'_>,
+    change: impl FnMut(&mut Account) -> Edit<R>,
+) -> Result<R, Unwritten> {
+    match subject.kind {
+        // There may be any number of them: they share a table.
+        Kind::Address => address::update_account(cx, subject, change),
+        _ => ledger::update(cx.shared, &subject.slot, change),
+    }
+}
+
 fn charge_one(
     cx: &mut Cx<'_>,
     subject: &Subject<'_>,
@@ -168,7 +185,7 @@ fn charge_one(
 ) -> Result<Statement, Box<Exceeded>> {
     let (now, holder) = (cx.now, cx.holder);
     let limits = subject.limits.as_ref();
-    let outcome = ledger::update(cx.shared, &subject.slot, |account: &mut Account| {
+    let outcome = update(cx, subject, |account: &mut Account| {
         account.adopt(subject.owner);
         match account.full(limits, amounts, now) {
             Some(full) => Edit::Keep(Err(full)),
@@ -217,6 +234,12 @@ impl Account {
             limits: self.windows.standing(&limits.list, now).collect(),
             concurrency: limits.concurrency.map(|most| (most, self.held(now))),
         }
+    }
+
+    /// When all that was used is forgotten.
+    pub(crate) fn idle_from(&self, limits: &Limits, now: UnixTime) -> UnixTime {
+        let resets = self.windows.standing(&limits.list, now).map(|standing| standing.reset);
+        resets.max().unwrap_or(now)
     }
 
     fn held(&self, now: UnixTime) -> u32 {

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::account::{self, Charge, Statement};
 use super::{Amounts, Kind, Subject, refusal};
+use crate::address::{self, Offence, Source};
 use crate::effect::Cx;
 use crate::plan::Plan;
 use crate::reply::Refusal;
@@ -62,7 +63,7 @@ impl Spent {
     }
 }
 
-/// Charges the consumer of `plan`, its team, the model, and `others` for the request.
+/// Charges the consumer of `plan`, its team, the model, and `others` for the request, which comes from `source`.
 ///
 /// # Errors
 /// The refusal: 429, or 403 where a cost is limited that is not known.
@@ -70,6 +71,7 @@ pub fn charge(
     cx: &mut Cx<'_>,
     plan: &mut Plan,
     others: Vec<Subject<'static>>,
+    source: Option<Source>,
 ) -> Result<Vec<Statement>, Refusal> {
     let subjects = subjects(cx.runtime, plan, &others);
     if subjects.is_empty() {
@@ -92,6 +94,9 @@ pub fn charge(
         Err(exceeded) => {
             let labels = [("by", exceeded.kind.as_str()), ("limit", &refusal::label(&exceeded))];
             cx.count("limited", &labels);
+            if let Some(source) = source.filter(|_| exceeded.kind != Kind::Model) {
+                address::strike(cx, source, Offence::Limit);
+            }
             Err(refusal::of(&exceeded, cx.now))
         }
     }
@@ -136,7 +141,9 @@ pub fn take_over(cx: &mut Cx<'_>, plan: &Plan) {
 pub fn statements(cx: &Cx<'_>, plan: &Plan) -> Vec<Statement> {
     let Some(toll) = &plan.toll else { return Vec::new() };
     let subjects = subjects(cx.runtime, plan, &toll.others);
-    subjects.iter().map(|subject| account::statement(cx.shared, subject, cx.now)).collect()
+    // An address's is not where the others' are, and tells nothing that the client was not told before.
+    let subjects = subjects.iter().filter(|subject| subject.kind != Kind::Address);
+    subjects.map(|subject| account::statement(cx.shared, subject, cx.now)).collect()
 }
 
 /// Everybody with limits who is charged for the request.

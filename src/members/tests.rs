@@ -57,6 +57,20 @@ fn reads_what_the_gateway_needs() {
         assert_eq!(ask.stream, stream, "{body}");
         assert_eq!(ask.include_usage, include_usage, "{body}");
         assert_eq!(ask.max_tokens, max_tokens, "{body}");
+        assert_eq!(ask.choices, 1, "{body}");
+    }
+}
+
+#[test]
+fn choices_are_never_none() {
+    for (body, choices) in [
+        (r#"{"model":"m","n":4}"#, 4),
+        (r#"{"model":"m","n":2,"best_of":5}"#, 5),
+        (r#"{"model":"m","n":0}"#, 1),
+        (r#"{"model":"m","n":null}"#, 1),
+        (r#"{"model":"m","n":"9"}"#, 1),
+    ] {
+        assert_eq!(Ask::read(body.as_bytes()).unwrap().choices, choices, "{body}");
     }
 }
 

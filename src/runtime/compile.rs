@@ -14,6 +14,7 @@ use super::{
     Key, KeyDigest, KeyIndex, Model, Models, Provider, ProviderIndex, Runtime, SLOTS, Secret,
     Target, fingerprint,
 };
+use crate::config::addresses::ClientAddress;
 use crate::config::error::{ConfigError, Errors, LoadError, known, quoted};
 use crate::config::secrets::{EnvironmentName, SecretSource};
 use crate::config::source::Document;
@@ -67,8 +68,10 @@ impl Runtime {
         let mut providers = compiler.providers(&config.providers, &pools, &brought);
         compiler.prices(&config, &mut providers);
         let models = compiler.models(&config.models, &config.providers);
-        let consumers = compiler.consumers(&config);
+        let mut consumers = compiler.consumers(&config);
         compiler.check_costs(&config, &providers, &models, &consumers);
+        let client_address = config.client_address.take().map(ClientAddress::into_guard);
+        consumers.asks.address |= client_address.is_some();
         compiler.warn_of_unused(&config);
         compiler.warn_of_shared_secrets();
 
@@ -83,9 +86,11 @@ impl Runtime {
             models,
             admin,
             consumers,
+            client_address,
             failover: config.failover,
             mode: config.mode,
             response_headers: config.response_headers,
+            filter_state: config.filter_state,
             sticky: config.sticky.map(|sticky| sticky.header.0),
             max_body: config.max_body.0,
             warnings: compiler.warnings,

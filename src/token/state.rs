@@ -10,6 +10,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::Temporary;
+use crate::ledger::{self, Edit, SharedData, Unwritten};
+use crate::runtime::SLOTS;
 use crate::table::{Change, Full, Place, Refused, Table};
 use crate::time::UnixTime;
 
@@ -30,6 +32,43 @@ pub enum Unusable {
     UsedUp,
     /// Its use cannot be counted.
     Table(Refused),
+}
+
+/// Keys of one consumer's own issue that live at a time. Nobody fills the tables alone.
+pub const MOST: usize = 1024;
+
+/// Why a consumer gets no more keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoMore {
+    /// Until the first of its keys ends.
+    Until(UnixTime),
+    Unwritten,
+}
+
+/// Counts a key that a consumer issues for itself.
+///
+/// # Errors
+/// [`NoMore`].
+pub fn count_issued(
+    shared: &dyn SharedData,
+    consumer: &str,
+    expires: UnixTime,
+    now: UnixTime,
+) -> Result<(), NoMore> {
+    let slot = format!("{SLOTS}/temporary-keys/{consumer}");
+    let counted = ledger::update(shared, &slot, |ends: &mut Vec<UnixTime>| {
+        ends.retain(|end| now < *end);
+        if ends.len() >= MOST {
+            let first = ends.iter().min().copied().unwrap_or(now);
+            return Edit::Keep(Err(NoMore::Until(first)));
+        }
+        ends.push(expires);
+        Edit::Write(Ok(()))
+    });
+    match counted {
+        Ok(counted) => counted,
+        Err(Unwritten) => Err(NoMore::Unwritten),
+    }
 }
 
 /// Keeps a place for a key whose uses are counted, so that it will not lack one.
@@ -147,6 +186,21 @@ mod tests {
         assert_eq!(take(place(&memory), &counted), Err(Unusable::Revoked));
         assert_eq!(read(place(&memory), &counted), State { revoked: true, used: 1 });
         assert_eq!(check(place(&memory), &key("c", None)), Ok(()));
+    }
+
+    #[test]
+    fn a_consumer_s_own_keys_are_bounded() {
+        let memory = Memory::default();
+        let count = |consumer: &str, expires, now| {
+            count_issued(&memory, consumer, UnixTime(expires), UnixTime(now))
+        };
+        for n in 0..MOST as u64 {
+            assert_eq!(count("acme", 5_000 + n, 1_000), Ok(()));
+        }
+        assert_eq!(count("acme", 9_000, 1_000), Err(NoMore::Until(UnixTime(5_000))));
+        assert_eq!(count("beta", 9_000, 1_000), Ok(()));
+        assert_eq!(count("acme", 9_000, 5_000), Ok(()), "one has ended");
+        assert_eq!(count("acme", 9_000, 5_000), Err(NoMore::Until(UnixTime(5_001))));
     }
 
     /// Fail closed: what cannot be remembered is refused, and nothing that is remembered is lost.

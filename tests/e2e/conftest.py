@@ -37,6 +37,6 @@ def shipped(tmp_path):
         path.write_text(text.replace("/etc/envoy/secrets", str(SHIPPED / "secrets")))
         return path
 
-    names = ["OPENAI_KEY_1", "OPENAI_KEY_2", "GROQ_KEY_1", "MISTRAL_KEY_1", "KEYWARD_ADMIN_KEY"]
+    names = ["OPENAI_KEY_1", "OPENAI_KEY_2", "GROQ_KEY_1", "MISTRAL_KEY_1", "KEYWARD_ADMIN_KEY", "ACME_KEY"]
     at.environment = {name: f"sk-shipped-{name.lower()}" for name in names}
     return at

@@ -9,10 +9,10 @@ import openai
 import pytest
 from harness import config, replies, sabotage
 from harness.client import Client, chat_body
-from harness.envoy import WASM
+from harness.envoy import WASM, EnvoyRefused
 from harness.replies import rate_limited
 from harness.upstream import Fault, Gate
-from test_consumers import STAGES, bearer, consumer, gateway_of
+from test_consumers import STAGES, TWO, bearer, consumer, gateway_of
 from test_workers import changed, current_listener, trailers_enabled, with_listeners_from, write_listener
 
 SPENT = 21
@@ -265,3 +265,51 @@ def test_a_reload_keeps_the_counts(start, tmp_path):
     answers = [gateway.chat(bearer("acme")) for _ in range(3)]
     assert [answer.status for answer in answers] == [200, 200, 429]
     assert [left(answer, "requests") for answer in answers] == [1, 0, 0]
+
+
+def test_a_route_has_limits_of_each_consumer_by_its_metadata(start):
+    def routes(bootstrap: dict):
+        template = config.routes(bootstrap)[0]
+        keyward = {"limits": [{"requests": 2, "per": "day"}, {"concurrency": 3}]}
+        narrow = {
+            **config.copy_of(template),
+            "name": "trial",
+            "match": {"prefix": "/", "headers": [{"name": "x-route", "string_match": {"exact": "trial"}}]},
+            "metadata": {"filter_metadata": {"keyward": keyward}},
+        }
+        config.connection_manager(bootstrap)["route_config"]["virtual_hosts"][0]["routes"] = [narrow, template]
+
+    gateway = gateway_of(start, [consumer("acme"), consumer("beta")], change=routes)
+    for name in ("acme", "beta"):
+        answers = [gateway.chat({**bearer(name), "x-route": "trial"}) for _ in range(3)]
+        assert [answer.status for answer in answers] == [200, 200, 429]
+        assert answers[0].headers["ratelimit-policy"].startswith('"route-requests-day";q=2;w=86400, "route-concurrency";q=3')
+        assert answers[2].json["error"]["message"].startswith('The budget of route "trial" (2 requests per day) is used up')
+        answer = gateway.chat(bearer(name))
+        assert answer.status == 200
+        assert "ratelimit" not in answer.headers
+
+
+def test_a_budget_in_dollars_ends(start):
+    prices = [{"provider": name, "model": "*", "input": 1000, "output": 1000} for name in TWO]
+    consumers = [consumer("acme", limits=[{"cost": 0.25, "per": "month"}]), consumer("free")]
+    gateway = gateway_of(start, consumers, document={"prices": prices})
+    statuses = []
+    while 429 not in statuses:
+        # Reserves 17 + 21, uses 21: each costs 21 thousandths.
+        statuses.append(gateway.chat(bearer("acme"), max_tokens=21).status)
+        eventually(lambda: "keyward_cost_nanodollars" in gateway.envoy.prometheus())
+    assert 9 <= statuses.count(200) <= 11
+    answer = gateway.chat(bearer("acme"), max_tokens=21)
+    assert (answer.status, answer.code) == (429, "quota_exceeded")
+    assert 'The budget of consumer "acme" (0.25 USD per month)' in answer.json["error"]["message"]
+    metrics = gateway.envoy.prometheus()
+    assert 'keyward_limited{by="consumer",limit="microdollars-month"} 2' in metrics, metrics
+    assert gateway.chat(bearer("free")).status == 200
+
+
+def test_a_limit_on_cost_of_a_model_without_a_price_is_refused_at_load_time(start):
+    with pytest.raises(
+        EnvoyRefused, match=r"consumers\[0\].limits: a limit on cost, but no price is known for fast \(openai: fast\), "
+    ):
+        gateway_of(start, [consumer("acme", limits=[{"cost": 5, "per": "day"}])])

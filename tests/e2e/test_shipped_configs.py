@@ -18,14 +18,21 @@ from harness.upstream import Upstream
 def test_every_envoy_configuration_is_valid(shipped):
     names = sorted(str(path.relative_to(SHIPPED)) for path in SHIPPED.glob("**/*.yaml"))
     names = [name for name in names if not name.startswith(("secrets/", "docker-compose"))]
-    assert names == ["bedrock.yaml", "demo/envoy.yaml", "envoy.yaml", "secrets-sds.yaml", "standalone.yaml"]
+    assert names == [
+        "bedrock.yaml",
+        "demo/envoy.yaml",
+        "envoy.yaml",
+        "ratelimit.yaml",
+        "secrets-sds.yaml",
+        "standalone.yaml",
+    ]
     for name in names:
         result = validate(shipped(name), shipped.environment)
         assert result.returncode == 0, f"{name}: {result.stderr}"
 
 
 def test_both_stages_have_the_same_machine_and_document():
-    for name in ("bedrock.yaml", "envoy.yaml", "secrets-sds.yaml", "demo/envoy.yaml"):
+    for name in ("bedrock.yaml", "envoy.yaml", "ratelimit.yaml", "secrets-sds.yaml", "demo/envoy.yaml"):
         gateway, *attempts = config.plugins(yaml.safe_load((SHIPPED / name).read_text()))
         assert [gateway["root_id"], *{attempt["root_id"] for attempt in attempts}] == ["gateway", "attempt"]
         for attempt in attempts:
@@ -84,17 +91,22 @@ class WithoutTimestamps(yaml.SafeLoader):
 
 
 def test_the_configuration_of_the_readme_is_accepted(tmp_path):
-    """The whole one, that with the consumers of the second example, and the route of the third before the others; then
-    those with other providers."""
+    """The whole one, that with the consumers of the second example and all further ones; the third is a route, before others.
+    Examples with providers of their own stand in for those of the whole one."""
     texts = re.findall(r"```yaml\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
-    document, consumers, route, *others = (yaml.load(text, WithoutTimestamps) for text in texts)
+    document, consumers, route, *more = (yaml.load(text, WithoutTimestamps) for text in texts)
+    for section in more:
+        if "providers" not in section:
+            consumers |= section
     names = set(re.findall(r"env: (\w+)", "".join(texts)))
-    others = [document | other for other in others if "providers" in other]
+    others = [document | section for section in more if "providers" in section]
     for number, whole in enumerate((document, document | consumers, *others)):
         endpoints = {provider["name"]: config.Endpoint(1) for provider in whole["providers"]}
         bootstrap = config.two_stages(whole, endpoints, sorted(names))
         config.routes(bootstrap)[:0] = route
-        Envoy(bootstrap, tmp_path / f"envoy-{number}", {name: f"sk-{name.lower()}" for name in names}).stop()
+        # As long as a signing secret has to be.
+        secrets = {name: f"sk-{name.lower()}".ljust(32, "-") for name in names}
+        Envoy(bootstrap, tmp_path / f"envoy-{number}", secrets).stop()
 
 
 class TlsProvider:

@@ -8,9 +8,10 @@ import struct
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import anthropic
 import openai
 import pytest
-from harness import config, replies
+from harness import replies
 from harness.client import Client
 from harness.config import ADMIN_KEY
 from harness.gateway import Gateway
@@ -118,6 +119,38 @@ def test_an_sdk_uses_a_temporary_key_like_any_key(gateway):
             sdk.chat.completions.create(model="fast", **ask)
     assert issued["key"] not in str([seen.headers for seen in gateway.requests])
     assert gateway.status()["consumers"] == [{"name": "acme", "requests": 2}]
+
+
+def test_the_sdk_of_anthropic_takes_one_too(gateway):
+    """Any dialect, any header: `x-api-key`, refusals in Anthropic's words."""
+    issued = issue(gateway, endpoints=["messages"], uses=1)
+    address = f"http://127.0.0.1:{gateway.port}"
+    with anthropic.Anthropic(base_url=address, api_key=issued["key"], max_retries=0) as sdk:
+        ask = {"model": "fast", "max_tokens": 100, "messages": [{"role": "user", "content": "hello"}]}
+        assert [block.text for block in sdk.messages.create(**ask).content] == [replies.TEXT]
+        with pytest.raises(anthropic.AuthenticationError) as refused:
+            sdk.messages.create(**ask)
+    assert refused.value.body["error"]["type"] == "authentication_error"
+    assert refused.value.body["error"]["message"] == "The temporary key has no uses left."
+    assert refusal(gateway.chat(bearer(issue(gateway, endpoints=["messages"])["key"]))) == (403, "permission_denied")
+
+
+def test_what_was_used_and_what_is_left(gateway):
+    issued = issue(gateway, uses=3)
+    assert gateway.chat(bearer(issued["key"])).status == 200
+    me = gateway.client.get("/keyward/me", **bearer(issued["key"])).json
+    assert (me["consumer"], me["models"], me["key"]["uses_left"]) == ("acme", ["fast"], 2)
+    deadline = time.monotonic() + 10
+    tokens = 0
+    # Tokens are counted when the answer is over, which its client sees first.
+    while not tokens and time.monotonic() < deadline:
+        usage = gateway.client.get("/keyward/usage", **bearer(ADMIN_KEY)).json
+        tokens = usage["keys"][0]["day"]["current"]["prompt_tokens"]
+    assert [entry["name"] for entry in usage["keys"]] == ["openai/a"]
+    assert [entry["name"] for entry in usage["consumers"]] == ["acme"]
+    assert usage["consumers"][0]["hour"]["current"]["requests"] == 1
+    own = gateway.client.get("/keyward/usage", **bearer("key-of-acme")).json
+    assert list(own) == ["time", "consumers"]
 
 
 def test_a_key_works_on_every_envoy_and_is_revoked_on_one(start):

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use keyward::attempt::{self, Attempt};
 use keyward::consumer::identify::Caller;
 use keyward::effect::{Effect, Flow};
-use keyward::gateway::{CLUSTER_HEADER, Gateway, RETRY_HEADER};
+use keyward::gateway::{CLUSTER_HEADER, Gateway, Local, RETRY_HEADER};
 use keyward::headers::Headers;
 use keyward::limit::toll::SPENT;
 use keyward::plan::{FILTER_STATE, STATE_HEADER};
@@ -378,9 +378,9 @@ impl<'w> Flight<'w> {
 
     fn open_to_client(&mut self) {
         let headers = self.answer.headers();
-        let (_, effects) = self
-            .world
-            .run(&self.gateway_runtime, |cx| self.gateway.on_response_headers(cx, &headers));
+        let (_, effects) = self.world.run(&self.gateway_runtime, |cx| {
+            self.gateway.on_response_headers(cx, &headers, Local::default())
+        });
         let done = apply(self.world, effects, &mut self.answer, &mut self.filter_state);
         if let Some(reply) = done.reply {
             self.finish_attempt();

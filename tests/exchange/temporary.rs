@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::world::{ADMIN, Got, Request, World, chat, keys, one, post, with};
+use crate::world::{ADMIN, Got, Request, World, chat, keys, limited, one, post, provider, with};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 /// `12345678901234567890`, the secret of RFC 6238, appendix B.
@@ -148,6 +148,22 @@ fn uses_are_counted_by_what_is_sent() {
     let outcomes: Vec<_> = (0..3).map(|_| ask(&world, &key).outcome()).collect();
     assert_eq!(outcomes, ["200", "200", "401 invalid_api_key"]);
     assert_eq!(message(&ask(&world, &key)), "The temporary key has no uses left.");
+}
+
+#[test]
+fn a_request_that_moves_on_is_one_use() {
+    let mut two = document();
+    two["providers"] = json!([provider("a", keys(["k1", "k2"])), provider("b", keys(["k3"]))]);
+    two["models"] = json!([{"name": "fast", "targets": [{"provider": "a"}, {"provider": "b"}]}]);
+    let world = World::new(&two);
+    for key in ["k1", "k2"] {
+        world.on(key, [limited(60)]);
+    }
+    let key = key(&world, &json!({"uses": 2, "limits": [{"requests": 2, "per": "day"}]}));
+    let got = ask(&world, &key);
+    assert_eq!((got.status, got.keys()), (200, vec!["k1", "k2", "k3"]));
+    assert_eq!(ask(&world, &key).status, 200);
+    assert_eq!(ask(&world, &key).status, 401);
 }
 
 #[test]
@@ -338,6 +354,8 @@ fn every_issue_revocation_and_refusal_is_a_line_of_the_audit_trail() {
     ask(&world, &key);
     revoke(&world, "wrong", &id);
     world.ask(&Request::get("/keyward/status").by("key-of-acme"));
+    world.ask(&post("/keyward/keys", &json!({"consumer": "beta"})).by("key-of-acme"));
+    world.ask(&post("/keyward/keys", &json!({"uses": "many"})).by("key-of-acme"));
     let log = world.take_log();
     assert!(
         log.iter().all(|line| !line.contains(&key) && !line.contains("key-of-acme")),
@@ -358,6 +376,10 @@ fn every_issue_revocation_and_refusal_is_a_line_of_the_audit_trail() {
         json!({"audit": "refusal", "when": when, "who": "", "what": path, "from": from, "status": 401, "code": "invalid_api_key"}),
         json!({"audit": "refusal", "when": when, "who": "", "what": "GET /keyward/status", "from": from, "status": 401,
             "code": "invalid_api_key"}),
+        json!({"audit": "refusal", "when": when, "who": "acme", "what": "POST /keyward/keys", "from": from, "status": 403,
+            "code": "permission_denied"}),
+        json!({"audit": "refusal", "when": when, "who": "acme", "what": "POST /keyward/keys", "from": from, "status": 400,
+            "code": "invalid_body"}),
     ];
     assert_eq!(lines, expected);
 }

@@ -185,6 +185,20 @@ fn round_trip_of_places() {
     assert_eq!(cx.effects, [Effect::Release("c".to_owned())]);
 }
 
+#[test]
+fn a_late_settlement_changes_nothing_of_the_next_owner() {
+    let (runtime, memory) = (runtime(), Memory::default());
+    let mut cx = Cx::new(&runtime, &memory, None, T, 1);
+    let of =
+        |owner| Subject { owner, ..subject("s", &[limit(Unit::Tokens, 100, Per::Day)], Some(3)) };
+    let (first, _) = charge(&mut cx, &[of(1)], tokens(60)).unwrap();
+    charge(&mut cx, &[of(2)], tokens(70)).unwrap();
+    settle(&mut cx, &[of(1)], &first, &tokens(0));
+    assert_eq!(left(&memory, &of(2), T), [30]);
+    assert_eq!(statement(&memory, &of(2), T).concurrency, Some((3, 1)));
+    assert_eq!(left(&memory, &of(1), T), [100]);
+}
+
 /// Workers that charge and settle in every order that the accesses to shared data can have.
 ///
 /// The program of a worker is run from its start with the values that its reads got; at the first access that is not

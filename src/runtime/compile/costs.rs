@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::{Compiler, ROOT};
 use crate::config::Config;
+use crate::config::addresses::ClientAddress;
 use crate::config::error::{known, quoted};
 use crate::consumer::rule::{Pattern, Rule, Rules};
 use crate::consumer::{Consumer, Consumers};
@@ -100,6 +101,12 @@ impl Compiler<'_> {
             };
             let of_consumer = all.clone().filter(|u| consumer_may_use(consumers, who, u));
             self.check_cost(&written.limits, of_consumer, "consumers", index);
+        }
+        let of_addresses = config.client_address.as_ref().map(ClientAddress::limits);
+        if of_addresses.is_some_and(Limits::has_cost)
+            && let Some(message) = message(all)
+        {
+            self.errors.push(ROOT.push_key("client_address").push_key("limits"), message);
         }
         self.check_keys(&unpriced, providers, consumers);
     }

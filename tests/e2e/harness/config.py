@@ -104,6 +104,27 @@ def secrets_by_sds(document: dict, endpoints: dict[str, Endpoint], folder: str, 
     return _two_stages(load(SHIPPED / "secrets-sds.yaml", folder), document, endpoints, [], **options)
 
 
+def limited_by_service(service_port: int):
+    """Two stages with the shipped `ratelimit` filter between them, asking a service on that port."""
+
+    def build(document: dict, endpoints: dict[str, Endpoint], environment: list[str], **options) -> dict:
+        bootstrap = load(SHIPPED / "ratelimit.yaml")
+        clusters = bootstrap["static_resources"]["clusters"]
+        (service,) = (cluster for cluster in clusters if cluster["name"] == "ratelimit")
+        target = service["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
+        target["address"] = loopback(service_port)
+        bootstrap = _two_stages(bootstrap, document, endpoints, environment, **options)
+        bootstrap["static_resources"]["clusters"].append(service)
+        return bootstrap
+
+    return build
+
+
+def ratelimit_filter(bootstrap: dict) -> dict:
+    filters = connection_manager(bootstrap)["http_filters"]
+    return next(item["typed_config"] for item in filters if item["name"] == "envoy.filters.http.ratelimit")
+
+
 def _two_stages(
     bootstrap: dict,
     document: dict,

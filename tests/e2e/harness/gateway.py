@@ -31,6 +31,8 @@ class Setup:
     providers: dict[str, list]
     models: list[dict] | None = None
     stage: str = "two"  # two | standalone
+    build: Callable[..., dict] | None = None
+    """Envoy's configuration where it is not the shipped one of the stage."""
     provider_fields: dict[str, dict] = field(default_factory=dict)
     document_fields: dict = field(default_factory=dict)
     http2: bool = False
@@ -95,7 +97,7 @@ class Gateway:
         }
         self._refusing = {name: _refusing_port() for name in setup.refused}
         environment = setup.environment()
-        build = config.two_stages if setup.stage == "two" else config.standalone
+        build = setup.build or (config.two_stages if setup.stage == "two" else config.standalone)
         self.bootstrap = build(
             setup.document(), self.endpoints(), list(environment), as_json=setup.as_json, version=setup.version
         )
