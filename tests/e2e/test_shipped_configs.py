@@ -19,7 +19,12 @@ def test_every_envoy_configuration_is_valid(shipped):
     names = sorted(str(path.relative_to(SHIPPED)) for path in SHIPPED.glob("**/*.yaml"))
     names = [name for name in names if not name.startswith(("secrets/", "docker-compose"))]
     assert names == [
-        "bedrock.yaml", "demo/envoy.yaml", "envoy.yaml", "ratelimit.yaml", "secrets-sds.yaml", "standalone.yaml",
+        "bedrock.yaml",
+        "demo/envoy.yaml",
+        "envoy.yaml",
+        "ratelimit.yaml",
+        "secrets-sds.yaml",
+        "standalone.yaml",
     ]
     for name in names:
         result = validate(shipped(name), shipped.environment)
