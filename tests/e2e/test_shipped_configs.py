@@ -91,22 +91,32 @@ class WithoutTimestamps(yaml.SafeLoader):
 
 
 def test_the_configuration_of_the_readme_is_accepted(tmp_path):
-    """The whole one, that with the consumers of the second example and all further sections, and the route of the third
-    before the others; then those with other providers."""
+    """The whole one, that with the sections of the further examples, and a route before the others; then those with
+    other providers, keys left out as in the text."""
     texts = re.findall(r"```yaml\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
-    document, consumers, route, *more = (yaml.load(text, WithoutTimestamps) for text in texts)
-    for section in more:
-        if "providers" not in section:
-            consumers |= section
+    keys = "[{id: k, secret: {inline: sk-k}}]"
+    document, *more = (yaml.load(text.replace("[…]", keys), WithoutTimestamps) for text in texts)
+    (routes,) = (section for section in more if isinstance(section, list))
+    sections = [section for section in more if isinstance(section, dict)]
+    others = [with_providers_of(document, section) for section in sections if "providers" in section]
+    consumers = document | {name: value for section in sections if "providers" not in section for name, value in section.items()}
     names = set(re.findall(r"env: (\w+)", "".join(texts)))
-    others = [document | other for other in more if "providers" in other]
-    for number, whole in enumerate((document, document | consumers, *others)):
+    assert len(others) >= 4, "Azure, known models, Google, AWS"
+    for number, whole in enumerate((document, consumers, *others)):
         endpoints = {provider["name"]: config.Endpoint(1) for provider in whole["providers"]}
         bootstrap = config.two_stages(whole, endpoints, sorted(names))
-        config.routes(bootstrap)[:0] = route
+        config.routes(bootstrap)[:0] = routes
         # As long as a signing secret has to be.
         secrets = {name: f"sk-{name.lower()}".ljust(32, "-") for name in names}
         Envoy(bootstrap, tmp_path / f"envoy-{number}", secrets).stop()
+
+
+def with_providers_of(document: dict, section: dict) -> dict:
+    """What a section says instead, and its providers beside those that it does not mention."""
+    named = {provider["name"] for provider in section["providers"]}
+    rest = [provider for provider in document["providers"] if provider["name"] not in named]
+    pools = [*document.get("key_pools", []), *section.get("key_pools", [])]
+    return document | section | {"providers": [*section["providers"], *rest], "key_pools": pools}
 
 
 class TlsProvider:
