@@ -37,6 +37,7 @@ use crate::ledger::{Edit, Unwritten};
 use crate::limit::account::{self, Account};
 use crate::limit::{Amounts, Kind, Limits, Subject, refusal};
 use crate::reply::{Refusal, in_words, whole_seconds};
+use crate::sorted;
 use crate::table::{Change, Full, Listed, Place, Table};
 use crate::time::UnixTime;
 
@@ -177,7 +178,7 @@ pub fn blocked(cx: &Cx<'_>) -> Vec<Blocked> {
     }
     let mut all: Vec<Blocked> =
         BLOCKED.list(place(cx)).into_iter().map(|Listed { payload, .. }| payload).collect();
-    all.sort_by_key(|blocked| blocked.until);
+    sorted::by_key(&mut all, |blocked| blocked.until);
     all
 }
 

@@ -3,13 +3,13 @@
 //! | call | by | does |
 //! |---|---|---|
 //! | `GET /keyward/status` | admins | [`crate::status`] |
-//! | `POST /keyward/keys` | admins, consumers for themselves | issues a temporary key ([`keys`]) |
+//! | `POST /keyward/keys` | admins, consumers for themselves | issues a temporary key (`keys`) |
 //! | `DELETE /keyward/keys/{id}` | admins, consumers their own | revokes one |
-//! | `POST /keyward/access` | consumers | asks for a role or a model ([`access`]) |
+//! | `POST /keyward/access` | consumers | asks for a role or a model (`access`) |
 //! | `GET /keyward/access` | admins all, consumers their own | lists what was asked and decided |
 //! | `POST /keyward/access/{id}` | admins | approves or refuses |
-//! | `GET /keyward/me` | everybody | who is asking, and what is left ([`me`]) |
-//! | `GET /keyward/usage` | admins all, consumers their own | what was used ([`usage`]) |
+//! | `GET /keyward/me` | everybody | who is asking, and what is left (`me`) |
+//! | `GET /keyward/usage` | admins all, consumers their own | what was used (`usage`) |
 //!
 //! Bodies are small JSON, read as strictly as the configuration. Errors are OpenAI's, nothing is cached, and everything that
 //! is done or refused is a line of the audit trail.

@@ -16,6 +16,7 @@ use std::collections::HashMap;
 use self::rule::Rules;
 use crate::limit::Limits;
 use crate::runtime::{KeyDigest, KeyIndex, ProviderIndex, SLOTS, Window};
+use crate::sorted::by_key;
 use crate::time::UnixTime;
 use crate::token::Signing;
 use crate::totp;
@@ -214,7 +215,7 @@ struct Keys {
 
 impl Keys {
     fn new(mut sorted: Vec<ConsumerKey>) -> Self {
-        sorted.sort_by_key(|key| key.digest.0);
+        by_key(&mut sorted, |key| key.digest.0);
         let mut first = HashMap::with_capacity(sorted.len());
         for (index, key) in sorted.iter().enumerate() {
             first.entry(key.digest.prefix()).or_insert(index);

@@ -106,6 +106,7 @@ pub mod runtime;
 pub mod settle;
 pub mod shortage;
 pub mod signal;
+pub(crate) mod sorted;
 pub mod sse;
 pub mod standalone;
 pub mod status;

@@ -431,7 +431,7 @@ pub fn patch<'a>(body: &'a [u8], spans: &Spans, changes: Changes<'_>) -> Option<
     let limit = spans.limit.zip(changes.limit).map(|(edit, name)| (edit.at, name.quoted()));
     let model = model.as_ref().map(|(span, text)| (*span, text.as_str()));
     let mut splices = [model, usage, limit];
-    splices.sort_by_key(|splice| splice.map(|(span, _)| span));
+    in_order(&mut splices);
     if splices == [None; 3] {
         return Some(Cow::Borrowed(body));
     }
@@ -445,6 +445,20 @@ pub fn patch<'a>(body: &'a [u8], spans: &Spans, changes: Changes<'_>) -> Option<
     }
     out.extend_from_slice(body.get(copied..)?);
     Some(Cow::Owned(out))
+}
+
+/// By place. Few enough to need no sort.
+fn in_order(splices: &mut [Option<(Span, &str)>; 3]) {
+    let place = |splice: &Option<(Span, &str)>| splice.map(|(span, _)| span);
+    let order = |a: &mut _, b: &mut _| {
+        if place(a) > place(b) {
+            core::mem::swap(a, b);
+        }
+    };
+    let [a, b, c] = splices;
+    order(a, b);
+    order(b, c);
+    order(a, b);
 }
 
 /// Whether a model name can stand in the path of an upstream URL as it is, and nowhere but there.
@@ -473,18 +487,26 @@ fn most_tokens(config: &str) -> Option<u64> {
 /// Values are checked for syntax and not read. A name that comes twice is passed twice.
 pub(crate) fn walk<'a>(
     object: &'a str,
-    each: impl FnMut(&str, &'a str),
+    mut each: impl FnMut(&str, &'a str),
 ) -> Result<(), serde_json::Error> {
-    struct Walk<F>(F);
+    // One walk for all that come by: its code is long.
+    walk_each(object, &mut each)
+}
 
-    impl<'de, F: FnMut(&str, &'de str)> Visitor<'de> for Walk<F> {
+fn walk_each<'a>(
+    object: &'a str,
+    each: &mut dyn FnMut(&str, &'a str),
+) -> Result<(), serde_json::Error> {
+    struct Walk<'f, 'de>(&'f mut dyn FnMut(&str, &'de str));
+
+    impl<'de> Visitor<'de> for Walk<'_, 'de> {
         type Value = ();
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("an object")
         }
 
-        fn visit_map<A: MapAccess<'de>>(mut self, mut members: A) -> Result<(), A::Error> {
+        fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
             while let Some(Text(name)) = members.next_key()? {
                 let value: &RawValue = members.next_value()?;
                 (self.0)(&name, value.get());

@@ -11,6 +11,8 @@ use std::collections::HashSet;
 use deserr::{DeserializeError, ErrorKind, IntoValue, MergeWithError, ValueKind, ValuePointerRef};
 use serde_json::Value;
 
+use crate::sorted;
+
 /// Errors that [`LoadError`] shows; the rest are counted.
 const SHOWN_ERRORS: usize = 50;
 /// Characters of a value that an error echoes.
@@ -111,7 +113,7 @@ pub struct LoadError(Vec<ConfigError>);
 
 impl LoadError {
     pub(crate) fn new(mut errors: Vec<ConfigError>, document: &Value) -> Self {
-        errors.sort_by_cached_key(|error| error.position(document));
+        sorted::by_key(&mut errors, |error| error.position(document));
         Self(errors)
     }
 

@@ -26,6 +26,7 @@ use crate::price::Prices;
 use crate::provider::{self, Kind};
 use crate::providers::azure::ApiVersion;
 use crate::providers::vertex;
+use crate::sorted;
 
 const ROOT: ValuePointerRef<'static> = ValuePointerRef::Origin;
 /// Bytes of a secret: it travels in one header.
@@ -348,7 +349,7 @@ impl<'e> Compiler<'e> {
                 levels.extend(shared.iter().cloned());
             } else {
                 let mut pools: Vec<&str> = pools.keys().copied().collect();
-                pools.sort_unstable();
+                sorted::by_key(&mut pools, |pool| *pool);
                 let message = format!("{} is not a key pool; {}", quoted(&name.0), known(pools));
                 self.errors.push(location, message);
             }
@@ -450,7 +451,7 @@ impl<'e> Compiler<'e> {
                 usage_slot: format!("{SLOTS}/usage/model/{name}"),
             });
         }
-        compiled.prefixes.sort_by_key(|(prefix, _)| core::cmp::Reverse(prefix.len()));
+        sorted::by_key(&mut compiled.prefixes, |(prefix, _)| core::cmp::Reverse(prefix.len()));
         compiled
     }
 

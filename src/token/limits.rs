@@ -1,6 +1,6 @@
 //! Where the limits of temporary keys are counted.
 //!
-//! The names of records in shared data are there for good, so keys cannot each have their own: [`PLACES`] gives a key
+//! The names of records in shared data are there for good, so keys cannot each have their own: `PLACES` gives a key
 //! one of 4,096 for its life, and the record there begins anew with each key ([`Subject::owner`]). A key looks at up to
 //! eight places; that all eight are taken happens to 0.4 % of the keys when half of all are, and such a key is not issued,
 //! or refused on an Envoy that did not issue it.

@@ -10,6 +10,7 @@ use super::model::Family;
 use crate::conversation::{Block as From, Effort, Output, Request, ToolChoice, Unsupported};
 use crate::formats::anthropic::{self, schema};
 use crate::formats::json::{must_be, not_supported};
+use crate::sorted;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -356,7 +357,7 @@ fn tools<'a>(
     if request.tools.is_empty() {
         // Converse refuses calls and results in messages where no tools are declared.
         let mut names: Vec<&str> = called(request).collect();
-        names.sort_unstable();
+        sorted::by_key(&mut names, |name| *name);
         names.dedup();
         is_history |= !names.is_empty();
         for name in names {

@@ -8,6 +8,7 @@ use super::write::{
 };
 use crate::conversation::{Delta, Event, Failure, FinishReason, Opened};
 use crate::formats::{Setup, stream};
+use crate::sorted;
 use crate::usage::Usage;
 
 /// One stream.
@@ -264,7 +265,7 @@ impl StreamWriter {
     }
 
     fn last(&mut self, kind: &str, status: Status<'_>, out: &mut Vec<u8>) {
-        self.done.sort_by_key(|(index, _)| *index);
+        sorted::by_key(&mut self.done, |(index, _)| *index);
         let items: Vec<&str> = self.done.iter().map(|(_, item)| item.as_str()).collect();
         let Some(head) = &self.head else { return };
         let usage = self.usage.or(matches!(status, Status::Over(_)).then(Usage::default));

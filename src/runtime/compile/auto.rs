@@ -7,6 +7,7 @@ use crate::catalog;
 use crate::config::{self, Entry, MAX_MODELS};
 use crate::limit::Limits;
 use crate::runtime::{Model, Models, Provider};
+use crate::sorted;
 
 impl Compiler<'_> {
     /// Adds what no model of the document stands for. A name that several providers serve gets them as targets, in
@@ -68,7 +69,7 @@ impl Compiler<'_> {
             let usage_slot = format!("{SLOTS}/usage/model/{name}");
             models.list.push(Model { name, targets, limits: Limits::default(), usage_slot });
         }
-        models.prefixes.sort_by_key(|(prefix, _)| core::cmp::Reverse(prefix.len()));
+        sorted::by_key(&mut models.prefixes, |(prefix, _)| core::cmp::Reverse(prefix.len()));
         if models.list.len() > MAX_MODELS {
             let message = format!("{} models with auto; at most {MAX_MODELS}", models.list.len());
             self.errors.push(super::ROOT.push_key("models"), message);

@@ -11,6 +11,7 @@ use crate::consumer::{Consumer, Consumers};
 use crate::limit::{Limits, Unit};
 use crate::price::{Price, Prices};
 use crate::runtime::{Key, KeyIndex, Model, Models, Provider, ProviderIndex};
+use crate::sorted;
 
 /// Models that an error lists.
 const LISTED: usize = 8;
@@ -62,7 +63,7 @@ impl Compiler<'_> {
             list.push((model.to_owned(), price));
         }
         for (index, mut prices) in by_provider {
-            prices.prefixes.sort_by_key(|(prefix, _)| core::cmp::Reverse(prefix.len()));
+            sorted::by_key(&mut prices.prefixes, |(prefix, _)| core::cmp::Reverse(prefix.len()));
             if let Some(provider) = providers.get_mut(index) {
                 provider.prices = prices;
             }
