@@ -28,6 +28,11 @@ const NOT_FOR_PROVIDERS: [&str; 7] = [
 /// Request headers of Anthropic's clients that only Anthropic gets.
 pub const ANTHROPIC: [&str; 2] = ["anthropic-version", "anthropic-beta"];
 
+/// What clients say to the vendor of their API: organizations, betas, sessions of coding agents. Where a request is
+/// translated, it is for another vendor.
+const OF_VENDORS: [&[u8]; 5] =
+    [b"anthropic-", b"openai-", b"x-claude-code-", b"x-codex-", b"x-openai-"];
+
 /// What Envoy's `aws_request_signing` leaves behind when an attempt at AWS is followed by another: a session token
 /// among it.
 const AWS: &str = "x-amz-";
@@ -118,8 +123,10 @@ pub fn address(
     }
     if call.way == Way::Translated {
         cx.set_header("content-type", "application/json");
-        for (name, _) in headers.iter().filter(|(name, _)| name.starts_with(b"openai-")) {
-            cx.remove_header(String::from_utf8_lossy(name));
+        for (name, _) in headers.iter() {
+            if OF_VENDORS.iter().any(|prefix| name.starts_with(prefix)) {
+                cx.remove_header(String::from_utf8_lossy(name));
+            }
         }
     }
     let known: &[&'static str] = match format {
@@ -263,6 +270,29 @@ mod tests {
             let mut left = left;
             left.sort();
             assert_eq!(left, expected, "{kind}");
+        }
+    }
+
+    #[test]
+    fn words_for_a_vendor_stay_with_it() {
+        let runtime = runtime("openai");
+        let said = [
+            ("anthropic-dangerous-direct-browser-access", "true"),
+            ("openai-organization", "org"),
+            ("x-claude-code-session-id", "1"),
+            ("x-codex-turn-metadata", "{}"),
+            ("x-openai-internal-codex-responses-lite", "true"),
+        ];
+        for (way, kept) in [(Way::Native, said.len()), (Way::Translated, 0)] {
+            let left = changed(&runtime, &said, |cx, headers| {
+                let secret = credentials(headers, &runtime.keys[2]).unwrap();
+                let endpoint = Endpoint::ChatCompletions;
+                let call = Call { endpoint, way, model: "m", stream: false };
+                let provider = &runtime.providers[0];
+                address(cx, headers, provider, &call, &Own::default(), &secret).unwrap();
+            });
+            let known = |name: &str| said.iter().any(|(said, _)| *said == name);
+            assert_eq!(left.iter().filter(|(name, _)| known(name)).count(), kept);
         }
     }
 

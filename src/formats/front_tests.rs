@@ -119,6 +119,11 @@ const OF_RESPONSES: &[Row] = &[
         r#"{"tools":[{"name":"f","description":"d","input_schema":{"type":"object","z":1}}]}"#,
     ),
     ("tools", r#"[{"type":"web_search","external_web_access":false}]"#, "{}"),
+    (
+        "tools",
+        r#"[{"type":"tool_search","execution":"client","parameters":{"type":"object"}}]"#,
+        "{}",
+    ),
     ("tools", r#"[{"type":"file_search","vector_store_ids":["v"]}]"#, "tools[0].type"),
     ("tools", r#"[{"type":"mcp","server_label":"m"}]"#, "tools[0].type"),
     ("tools", r#"[{"type":"function"}]"#, "tools[0].name"),

@@ -33,8 +33,8 @@
 //!
 //! A custom tool, whose input is text and not JSON, is a function with the one argument `input`; a grammar goes along
 //! in its description. Functions in a namespace are called `NAMESPACE__NAME`. Both become what they were in the
-//! answer. The client's own `web_search` is left out, since clients send it unasked and models do without; a request
-//! that insists on it is refused, and so is every other hosted tool.
+//! answer. `web_search` and `tool_search` are left out, since clients send them unasked and models do without; a
+//! request that insists on one is refused, and so is every other hosted tool.
 //!
 //! Thinking is a reasoning item: its text the summary, its proof `encrypted_content`.
 

@@ -31,8 +31,9 @@ pub(super) fn read<'a>(
         "function" => out.push(function(path, value)?),
         "custom" => out.push(custom(path, value, renamed)?),
         "namespace" => namespace(path, value, out, renamed)?,
-        // Clients of coding agents send it with every request; a model does without.
-        "web_search" | "web_search_preview" => {}
+        // Coding agents send them with every request; a model does without. Tools that a search would find are in
+        // the request already, or stay unfound.
+        "web_search" | "web_search_preview" | "tool_search" => {}
         _ => return Err(not_supported(format!("{path}.type"))),
     }
     Ok(())

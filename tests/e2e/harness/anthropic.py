@@ -64,6 +64,25 @@ def pieces(words: Iterable[str] = ("Grüße", ", 世界", " 👋")) -> list[byte
     ]
 
 
+def tool_call(streamed: bool) -> Reply:
+    """The model wants to know the weather in Paris."""
+    call = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"city": "Paris"}}
+    value = json.loads(message().body) | {"stop_reason": "tool_use"}
+    if not streamed:
+        return document(value | {"content": [call]})
+    deltas = [{"type": "input_json_delta", "partial_json": part} for part in ("", '{"city"', ': "Paris"}')]
+    return events(
+        [
+            named("message_start", message=value | {"content": [], "stop_reason": None}),
+            named("content_block_start", index=0, content_block=call | {"input": {}}),
+            *(named("content_block_delta", index=0, delta=delta) for delta in deltas),
+            named("content_block_stop", index=0),
+            named("message_delta", delta={"stop_reason": "tool_use", "stop_sequence": None}, usage={"output_tokens": 12}),
+            named("message_stop"),
+        ]
+    )
+
+
 def events(parts: Iterable[bytes | Gate | Fault] | None = None) -> Reply:
     return stream(pieces=pieces() if parts is None else parts)
 
