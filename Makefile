@@ -36,6 +36,8 @@ test-unit: build ## the core natively, and the built filter in a small in-proces
 	$(call say,unit and in-process tests)
 	cargo test --locked
 
+# Most of the time an Envoy compiles the filter, on one core; a file's tests stay in one process.
+PYTEST ?= -n 2 --dist loadfile
 .PHONY: test-e2e
 test-e2e: build $(VENV) $(OLD_VENVS) $(NODE_MODULES) $(RATELIMIT) $(REDIS) ## the built filter in real Envoys; PYTEST="-k name" selects
 	$(call say,tests with real Envoys: 1.40.0 $(OLD_ENVOYS))

@@ -92,7 +92,7 @@ def two_stages(upstream: Endpoint) -> dict:
 
 def limits(upstream: Endpoint, consumers: int) -> dict:
     """Authentication by a key, three limits, and what they reserve and settle."""
-    many = 10**12
+    many = 10**9
     limits = [{"requests": many, "per": "minute"}, {"tokens": many, "per": "day"}, {"tokens": many, "per": "month"}]
     keys = [hashlib.sha256(f"key-{number}".encode()).hexdigest() for number in range(consumers - 1)]
     keys.append(hashlib.sha256(CLIENT_KEY.encode()).hexdigest())
