@@ -254,9 +254,7 @@ def test_openai_s_client_waits_as_told_and_succeeds(start):
 def test_a_reload_keeps_the_counts(start, tmp_path):
     path = tmp_path / "listeners.json"
     consumers = [consumer("acme", limits=[{"requests": 4, "per": "day"}, {"concurrency": 9}])]
-    # Time for a connection to be told `connection: close` before it is closed.
-    arguments = ("--drain-time-s", "5", "--drain-strategy", "immediate")
-    gateway = gateway_of(start, consumers, change=with_listeners_from(path), arguments=arguments)
+    gateway = gateway_of(start, consumers, change=with_listeners_from(path))
 
     def chat():
         client = Client(gateway.port)

@@ -125,8 +125,6 @@ def test_reload_under_load_fails_no_request_and_keeps_the_counts(start, tmp_path
         providers,
         concurrency=4,
         change=with_listeners_from(path),
-        # Time for every connection to be told `connection: close` before it is closed.
-        arguments=("--drain-time-s", "5", "--drain-strategy", "immediate"),
     )
     gateway.on("openai/a", rate_limited(300))
     assert gateway.chat().headers["x-keyward-key"] == "b"

@@ -14,6 +14,9 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 WASM = Path(os.environ.get("KEYWARD_WASM", REPOSITORY / "target/wasm32-wasip1/release/keyward.wasm"))
 CURRENT = "1.40.0"
 OLDER = ["1.36.3", "1.38.2"]
+# A listener that is replaced tells every connection `connection: close`, and leaves time for it to be heard before
+# the connection is closed; without, a client may write into a connection that is being reset.
+DRAIN = ("--drain-time-s", "5", "--drain-strategy", "immediate")
 
 
 def binary(version: str = CURRENT) -> Path:
@@ -31,7 +34,7 @@ class Envoy:
         environment: dict[str, str] | None = None,
         concurrency: int = 1,
         version: str = CURRENT,
-        arguments: tuple[str, ...] = ("--drain-time-s", "1"),
+        arguments: tuple[str, ...] = DRAIN,
     ):
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder

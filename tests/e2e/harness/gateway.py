@@ -11,7 +11,7 @@ from pathlib import Path
 from . import config, replies
 from .client import Answer, Client
 from .config import ADMIN_KEY, Endpoint
-from .envoy import CURRENT, Envoy
+from .envoy import CURRENT, DRAIN, Envoy
 from .upstream import Seen, Upstream
 
 
@@ -45,7 +45,7 @@ class Setup:
     as_json: bool = False
     concurrency: int = 1
     version: str = CURRENT
-    arguments: tuple[str, ...] = ("--drain-time-s", "1")
+    arguments: tuple[str, ...] = DRAIN
     """More of Envoy's command line."""
     change: Callable[[dict], None] | None = None
     """A last change of Envoy's configuration."""
