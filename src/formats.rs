@@ -286,5 +286,7 @@ pub fn cut_event(dialect: Dialect, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod front_tests;
 #[cfg(test)]
+mod odd_tests;
+#[cfg(test)]
 #[expect(clippy::needless_pass_by_value, reason = "tables pass on what `json!` makes")]
 mod tests;
