@@ -174,9 +174,8 @@ pub fn strike(cx: &mut Cx<'_>, source: Source, offence: Offence) {
     }
     let until = now.after(block.lasts);
     let blocked = Blocked { source, offence, until };
-    let written = BLOCKED.update(Place::of(cx), &source.id(), |_| {
-        (Change::Put(blocked.clone(), blocked.until), ())
-    });
+    let written = BLOCKED
+        .update(Place::of(cx), &source.id(), |_| (Change::Put(blocked.clone(), blocked.until), ()));
     if written.is_err() {
         return cx.lost(Err(Unwritten));
     }

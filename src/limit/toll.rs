@@ -142,7 +142,8 @@ pub fn take_over(cx: &mut Cx<'_>, plan: &Plan) {
 /// How the limits stand that the request was charged on.
 pub fn statements(cx: &Cx<'_>, plan: &Plan) -> Vec<Statement> {
     let Some(toll) = &plan.toll else { return Vec::new() };
-    let mut statements = toll.source.map_or_else(Vec::new, |source| address::statements(cx, source));
+    let mut statements =
+        toll.source.map_or_else(Vec::new, |source| address::statements(cx, source));
     let subjects = subjects(cx.runtime, plan, None, &toll.others);
     statements.extend(subjects.iter().map(|s| account::statement(cx.shared, s, cx.now)));
     statements
