@@ -13,7 +13,7 @@
 //! A request that is refused with 401, or by a limit of its address, its consumer, the consumer's team, a temporary key
 //! or a route, is a strike against its address; not one that a model's own limit refuses, which others use up. With
 //! `after` strikes `within` a time, counted from the first of them, the address is blocked `for` a time: every request
-//! gets 429 `address_blocked`, and counts for nothing. Then it starts anew.
+//! gets 429 `address_blocked`, and counts for nothing. Then, or when an admin lifts the block, it starts anew.
 //!
 //! # Bounds
 //!
@@ -39,7 +39,7 @@ use crate::limit::{Amounts, Kind, Limits, Subject, refusal};
 use crate::reply::{Refusal, in_words, whole_seconds};
 use crate::runtime::Runtime;
 use crate::sorted;
-use crate::table::{Change, Full, Listed, Place, Table};
+use crate::table::{Change, Full, Listed, Place, Refused, Table};
 use crate::time::UnixTime;
 
 const SEEN: Table =
@@ -174,9 +174,8 @@ pub fn strike(cx: &mut Cx<'_>, source: Source, offence: Offence) {
     }
     let until = now.after(block.lasts);
     let blocked = Blocked { source, offence, until };
-    let written = BLOCKED.update(Place::of(cx), &source.id(), |_| {
-        (Change::Put(blocked.clone(), blocked.until), ())
-    });
+    let written = BLOCKED
+        .update(Place::of(cx), &source.id(), |_| (Change::Put(blocked.clone(), blocked.until), ()));
     if written.is_err() {
         return cx.lost(Err(Unwritten));
     }
@@ -199,6 +198,16 @@ pub fn blocked(cx: &Cx<'_>) -> Vec<Blocked> {
         BLOCKED.list(Place::of(cx)).into_iter().map(|Listed { payload, .. }| payload).collect();
     sorted::by_key(&mut all, |blocked| blocked.until);
     all
+}
+
+/// Lifts a block; `false`: there is none.
+///
+/// # Errors
+/// It stands.
+pub fn unblock(cx: &Cx<'_>, source: Source) -> Result<bool, Refused> {
+    BLOCKED.update(Place::of(cx), &source.id(), |entry: Option<(Blocked, UnixTime)>| {
+        (Change::Remove, entry.is_some())
+    })
 }
 
 /// Changes the account of an address, as [`crate::ledger::update`] those of others.
@@ -247,6 +256,11 @@ impl Source {
             }
             v4 => v4,
         })
+    }
+
+    /// As it is written, or any address of it.
+    pub fn parse(text: &str) -> Option<Self> {
+        text.strip_suffix("/64").unwrap_or(text).parse().ok().map(Self::of)
     }
 
     /// What finds it among the blocked.

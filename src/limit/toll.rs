@@ -142,7 +142,8 @@ pub fn take_over(cx: &mut Cx<'_>, plan: &Plan) {
 /// How the limits stand that the request was charged on.
 pub fn statements(cx: &Cx<'_>, plan: &Plan) -> Vec<Statement> {
     let Some(toll) = &plan.toll else { return Vec::new() };
-    let mut statements = toll.source.map_or_else(Vec::new, |source| address::statements(cx, source));
+    let mut statements =
+        toll.source.map_or_else(Vec::new, |source| address::statements(cx, source));
     let subjects = subjects(cx.runtime, plan, None, &toll.others);
     statements.extend(subjects.iter().map(|s| account::statement(cx.shared, s, cx.now)));
     statements
@@ -156,7 +157,7 @@ fn subjects<'a>(
     others: &'a [Subject<'static>],
 ) -> Vec<Subject<'a>> {
     let consumers = &runtime.consumers;
-    let consumer = consumers.find(&plan.consumer).and_then(|index| consumers.get(index));
+    let consumer = consumers.named(&plan.consumer);
     let team = consumer.and_then(|consumer| consumers.team_of(consumer));
     let model = runtime.models.find(&plan.model);
     let known = [
