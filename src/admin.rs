@@ -34,7 +34,7 @@ use crate::consumer::cidr;
 use crate::consumer::identify::{By, Caller, MAX_KEY, Presented, presented, unauthenticated};
 use crate::consumer::rule::OPERATIONS;
 use crate::effect::Cx;
-use crate::endpoint::{Dialect, Operation, RouteError};
+use crate::endpoint::{Dialect, Operation, RouteError, takes};
 use crate::headers::Headers;
 use crate::intake::{self, shortened};
 use crate::reply::{Refusal, Reply};
@@ -186,9 +186,9 @@ fn route<'p>(method: &str, rest: &'p str) -> Result<Call<'p>, RouteError> {
         "usage" => (Call::Usage, "GET"),
         "keys" => (Call::IssueKey, "POST"),
         "access" => match method {
-            "GET" => (Call::ListAccess, "GET"),
+            "GET" | "HEAD" => (Call::ListAccess, "GET"),
             "POST" => (Call::AskAccess, "POST"),
-            _ => return Err(RouteError::Method("GET, POST")),
+            _ => return Err(RouteError::Method("GET, HEAD, POST")),
         },
         // A block of IPv6 addresses is written with a slash.
         _ => match (id("keys/"), id("access/"), rest.strip_prefix("blocks/")) {
@@ -200,7 +200,7 @@ fn route<'p>(method: &str, rest: &'p str) -> Result<Call<'p>, RouteError> {
             _ => return Err(RouteError::Unknown),
         },
     };
-    if method == wanted { Ok(call) } else { Err(RouteError::Method(wanted)) }
+    takes(wanted, method).map(|()| call)
 }
 
 /// What is not configured does not exist.
