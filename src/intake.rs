@@ -269,7 +269,7 @@ pub fn count_request(cx: &mut Cx<'_>, plan: &Plan) {
         cx.count("requests", &[("model", &model.name)]);
         slots.push(model.usage_slot.clone());
     }
-    if let Some(consumer) = consumers.find(&plan.consumer).and_then(|index| consumers.get(index)) {
+    if let Some(consumer) = consumers.named(&plan.consumer) {
         let team = consumers.team_of(consumer);
         let team_name = team.map_or("", |team| team.name.as_str());
         // Not together with the model: labels multiply, and there may be many consumers.
@@ -380,7 +380,7 @@ fn unreadable(error: &BodyError) -> Refusal {
 
 /// A path that there is not, or not with this method.
 pub fn unknown(error: RouteError, method: &str, path: &str) -> Refusal {
-    let path = path.split('?').next().unwrap_or_default();
+    let path = shortened(path.split('?').next().unwrap_or_default());
     match error {
         RouteError::Unknown => {
             Refusal::client(404, "unknown_url", format!("Unknown request URL: {method} {path}."))
@@ -396,6 +396,13 @@ pub fn unknown(error: RouteError, method: &str, path: &str) -> Refusal {
         )
         .header("allow", allowed),
     }
+}
+
+/// What a message or a line of the log shows of a path, which may be as long as Envoy lets headers be.
+pub fn shortened(path: &str) -> &str {
+    const LONGEST: usize = 256;
+    let end = path.char_indices().nth(LONGEST).map(|(end, _)| end);
+    end.and_then(|end| path.get(..end)).unwrap_or(path)
 }
 
 /// The same answer for a model that does not exist and one that is nobody's business.
