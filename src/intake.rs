@@ -73,6 +73,10 @@ pub fn sanitize(cx: &mut Cx<'_>, headers: &Headers, keep: impl Fn(&str) -> bool)
             cx.remove_header(name);
         }
     }
+    // Access logs have the path.
+    if let Some(path) = headers.text(":path").and_then(endpoint::without_key) {
+        cx.set_header(":path", path);
+    }
 }
 
 /// Before anything else: whether the address that a request comes from may ask at all. `Err` is the answer.
@@ -131,7 +135,7 @@ pub fn head(
         endpoint,
         scheme: text(":scheme").to_owned(),
         host: text(":authority").to_owned(),
-        path: path.to_owned(),
+        path: endpoint::without_key(path).unwrap_or_else(|| path.to_owned()),
         named,
         boundary,
         charged: address::subject(cx, source)
@@ -288,6 +292,7 @@ fn estimate(endpoint: Endpoint, ask: &Ask<'_>) -> Usage {
     let prompt = u64::try_from(ask.prompt_bytes / 4).unwrap_or(u64::MAX);
     let completion = match endpoint {
         Endpoint::Embeddings | Endpoint::Moderations => 0,
+        endpoint if endpoint.embeds_content() => 0,
         _ => ask.max_tokens.unwrap_or(SHORT_ANSWER).saturating_mul(ask.choices),
     };
     Usage { prompt, completion, ..Usage::default() }
