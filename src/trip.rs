@@ -251,6 +251,11 @@ impl Trip {
         }
     }
 
+    /// Whether [`Self::feed`] would do nothing with a chunk that is not the last: nearly all of a stream.
+    pub fn is_delta(&self, chunk: &[u8]) -> bool {
+        matches!(&self.phase, Phase::Answer(answer) if answer.is_delta(chunk))
+    }
+
     /// Whether [`Self::feed`] is to see all that was held back, not only what is new.
     pub fn holds(&self) -> bool {
         match &self.phase {
