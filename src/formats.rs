@@ -284,6 +284,9 @@ pub fn cut_event(dialect: Dialect, out: &mut Vec<u8>) {
 }
 
 #[cfg(test)]
+mod agent_tests;
+
+#[cfg(test)]
 mod front_tests;
 #[cfg(test)]
 #[expect(clippy::needless_pass_by_value, reason = "tables pass on what `json!` makes")]
