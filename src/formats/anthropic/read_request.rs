@@ -182,7 +182,7 @@ fn instructions<'a>(
         match kind(item).as_deref() {
             Some("tool_addition") => tool_change(&path, item, true, changes)?,
             Some("tool_removal") => tool_change(&path, item, false, changes)?,
-            _ => parts.push(block(&path, item)?),
+            _ => parts.push(block(0, &path, item)?),
         }
     }
     Ok(parts)
