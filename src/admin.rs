@@ -23,11 +23,10 @@ mod usage;
 
 use core::fmt::Write;
 
-use deserr::{Deserr, IntoValue, ValuePointerRef};
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
-use crate::config::error::Errors;
+use crate::config::decode::{Decode, Place};
 use crate::config::source::Document;
 use crate::consumer::access::{Access, denied};
 use crate::consumer::cidr;
@@ -281,7 +280,7 @@ fn admin(runtime: &Runtime, headers: &Headers) -> Option<String> {
 }
 
 /// Reads a body. Errors as in the configuration: all at once, each with its path.
-fn read<T: Deserr<Errors>>(body: &[u8]) -> Result<(T, Value), Refusal> {
+fn read<T: Decode>(body: &[u8]) -> Result<(T, Value), Refusal> {
     if body.len() > MAX_BODY {
         let message = format!("The request body is larger than {MAX_BODY} bytes.");
         return Err(Refusal::client(413, "request_too_large", message));
@@ -290,8 +289,7 @@ fn read<T: Deserr<Errors>>(body: &[u8]) -> Result<(T, Value), Refusal> {
         Refusal::client(400, "invalid_body", format!("The body is not valid JSON: {error}."))
     })?;
     let mut errors = document.errors;
-    let value = document.value.clone().into_value();
-    match T::deserialize_from_value(value, ValuePointerRef::Origin) {
+    match T::decode(&document.value, Place::Root) {
         Ok(read) if errors.0.is_empty() => return Ok((read, document.value)),
         Ok(_) => {}
         Err(more) => errors.0.extend(more.0),

@@ -125,8 +125,10 @@ impl Root {
         let mut runtime = crate::runtime::load(&document, &|name| std::env::var(name).ok())
             .map_err(|error| error.to_string())?;
         drop(document);
-        if self.stage == Stage::Attempt {
-            runtime.keep_for_attempts();
+        match self.stage {
+            Stage::Gateway => {}
+            Stage::Attempt => runtime.keep_for_attempts(),
+            Stage::Standalone => crate::standalone::check(&runtime)?,
         }
         for warning in &runtime.warnings {
             abi::log(log::Level::Warn, &format!("keyward: {warning}"));
