@@ -142,9 +142,9 @@ fn twenty_thousand_consumers_fit_a_worker() {
     document["anonymous"] = "refuse".into();
     let bytes = as_struct(&document);
     let mut vm = Vm::new(&process(1));
-    for (stage, most) in [("gateway", 1), ("attempt", 1)] {
+    // The second document is read beside what is kept of the first one.
+    for (stage, most) in [("gateway", 46), ("attempt", 56)] {
         assert!(vm.start(stage, &bytes).unwrap().1);
-        println!("{stage}: {} KiB", vm.memory_size() / 1024);
-        assert!(vm.memory_size() > most * MIB, "{stage}: {} KiB", vm.memory_size() / 1024);
+        assert!(vm.memory_size() < most * MIB, "{stage}: {} bytes", vm.memory_size());
     }
 }
