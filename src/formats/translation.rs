@@ -119,7 +119,7 @@ impl Translation {
                 length: 0,
                 name: setup.name(),
                 framing: Framing::of(setup.format),
-                reader: stream::reader(setup.format),
+                reader: stream::reader(&setup),
                 writer: stream::writer(&setup),
             })
         } else {
@@ -219,20 +219,20 @@ fn answer(setup: &Setup, body: &[u8]) -> Option<(Vec<u8>, Option<Usage>)> {
         let Echo { model, base64, .. } = &setup.echo;
         return Some((embeddings::write(&answer, model, *base64)?, answer.usage));
     }
-    let mut answer = read(setup.format, body)?;
+    let mut answer = read(setup, body)?;
     let name = setup.name();
     answer.id = or(answer.id, &name.id);
     answer.model = or(answer.model, &name.model);
     Some((write(setup, &answer), answer.usage))
 }
 
-fn read(format: Format, body: &[u8]) -> Option<Answer<'_>> {
-    match format {
+fn read<'a>(setup: &Setup, body: &'a [u8]) -> Option<Answer<'a>> {
+    match setup.format {
         Format::Bedrock => bedrock::read(body),
         Format::Cohere => cohere::read(body),
         Format::OpenAi => openai::read_answer(body),
         Format::Anthropic | Format::VertexAnthropic => anthropic::read(body),
-        Format::Gemini | Format::Vertex => gemini::read(body),
+        Format::Gemini | Format::Vertex => gemini::read(body, setup.nonce),
     }
 }
 
