@@ -167,6 +167,12 @@ impl Format {
         matches!(self, Self::VertexAnthropic)
     }
 
+    /// A request in the client's own words that names the model where its path does, too, for a provider that calls
+    /// it something else. `None`: as [`Self::wrap`].
+    pub fn rename(self, body: &[u8], model: &str) -> Option<Vec<u8>> {
+        gemini::embeddings::rename(body, model)
+    }
+
     /// `None`: it is no JSON object.
     pub fn wrap(self, body: Vec<u8>) -> Option<Vec<u8>> {
         if self.wraps() { anthropic::vertex::body(&body) } else { Some(body) }

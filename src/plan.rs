@@ -43,7 +43,8 @@ pub struct Plan {
     /// What limits were charged for the request, all attempts and rounds.
     pub toll: Option<Box<Toll>>,
     pub session: Option<u64>,
-    /// `anthropic-version` and `anthropic-beta` of a client of Anthropic's API, for Anthropic alone.
+    /// What a client says to the vendor of its API, by [`crate::upstream::is_for_vendor`], where an attempt may take it
+    /// away from those behind it. `anthropic-version` and `anthropic-beta` always, since every attempt does.
     pub own_headers: Vec<(String, String)>,
     /// The one provider that the route leads to, where the filter does not choose.
     pub only: Option<ProviderIndex>,

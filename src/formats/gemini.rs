@@ -102,6 +102,8 @@ pub(super) fn path(call: &Call<'_>, service: Service) -> Option<String> {
     let method = match call.endpoint {
         Endpoint::Embeddings => embeddings::method(call.model, service),
         Endpoint::CountContentTokens => "countTokens",
+        Endpoint::EmbedContent => "embedContent",
+        Endpoint::BatchEmbedContents => "batchEmbedContents",
         _ if call.stream => "streamGenerateContent?alt=sse",
         _ => "generateContent",
     };

@@ -124,6 +124,9 @@ impl Root {
         let document = abi::plugin_configuration();
         let runtime = crate::runtime::load(&document, &|name| std::env::var(name).ok())
             .map_err(|error| error.to_string())?;
+        if self.stage == Stage::Standalone {
+            crate::standalone::check(&runtime)?;
+        }
         for warning in &runtime.warnings {
             abi::log(log::Level::Warn, &format!("keyward: {warning}"));
         }

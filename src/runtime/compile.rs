@@ -73,7 +73,7 @@ impl Runtime {
         if config.models.iter().any(|entry| matches!(entry, Entry::Auto)) {
             compiler.auto_models(&mut models, &config.providers, &providers);
         }
-        let mut consumers = compiler.consumers(&config);
+        let mut consumers = compiler.consumers(&config, &admin);
         compiler.check_costs(&config, &providers, &models, &consumers);
         let client_address = config.client_address.take().map(ClientAddress::into_guard);
         consumers.asks.address |= client_address.is_some();

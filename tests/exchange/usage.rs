@@ -149,7 +149,7 @@ fn a_reservation_becomes_what_was_used() {
     let plays: [(&str, f64, Play); 8] = [
         ("answered", 42.0, |world| drop(world.ask(&chat("fast")))),
         ("refused", 0.0, |world| {
-            world.on("k1", [crate::world::limited(20)]);
+            world.on("k1", [limited(20)]);
             world.ask(&chat("fast"));
         }),
         ("the client's fault", 0.0, |world| {
