@@ -210,13 +210,15 @@ impl Translation {
 /// A whole answer in the client's words, and its usage; `None`: it is none.
 fn answer(setup: &Setup, body: &[u8]) -> Option<(Vec<u8>, Option<Usage>)> {
     if setup.endpoint == Endpoint::Embeddings {
-        let answer = match setup.format {
+        let mut answer = match setup.format {
             Format::Gemini | Format::Vertex => gemini::embeddings::read(body)?,
             Format::Bedrock => bedrock::embeddings::read(body)?,
             Format::Cohere => cohere::embeddings::read(body)?,
             Format::OpenAi | Format::Anthropic | Format::VertexAnthropic => return None,
         };
-        let Echo { model, base64, .. } = &setup.echo;
+        let Echo { model, base64, prompt_tokens, .. } = &setup.echo;
+        let told = prompt_tokens.map(|prompt| Usage { prompt, ..Usage::default() });
+        answer.usage = answer.usage.or(told);
         return Some((embeddings::write(&answer, model, *base64)?, answer.usage));
     }
     let mut answer = read(setup.format, body)?;
