@@ -13,7 +13,7 @@
 //! A request that is refused with 401, or by a limit of its address, its consumer, the consumer's team, a temporary key
 //! or a route, is a strike against its address; not one that a model's own limit refuses, which others use up. With
 //! `after` strikes `within` a time, counted from the first of them, the address is blocked `for` a time: every request
-//! gets 429 `address_blocked`, and counts for nothing. Then it starts anew.
+//! gets 429 `address_blocked`, and counts for nothing. Then, or when an admin lifts the block, it starts anew.
 //!
 //! # Bounds
 //!
@@ -34,11 +34,12 @@ use crate::consumer::cidr::{Cidr, parse_address};
 use crate::consumer::identify::Caller;
 use crate::effect::Cx;
 use crate::ledger::{Edit, Unwritten};
-use crate::limit::account::{self, Account};
+use crate::limit::account::{self, Account, Statement};
 use crate::limit::{Amounts, Kind, Limits, Subject, refusal};
 use crate::reply::{Refusal, in_words, whole_seconds};
+use crate::runtime::Runtime;
 use crate::sorted;
-use crate::table::{Change, Full, Listed, Place, Table};
+use crate::table::{Change, Full, Listed, Place, Refused, Table};
 use crate::time::UnixTime;
 
 const SEEN: Table =
@@ -92,41 +93,59 @@ pub struct Blocked {
     pub until: UnixTime,
 }
 
-/// A request comes. Where it is from, if that is limited or may be blocked.
+/// A request comes. Where it is from, if that is limited or may be blocked, and how its limits on requests stand.
 ///
 /// # Errors
 /// The refusal, 429: it is blocked, or has no requests left.
-pub fn arrive(cx: &mut Cx<'_>, caller: &Caller) -> Result<Option<Source>, Refusal> {
-    let Some(guard) = &cx.runtime.client_address else { return Ok(None) };
+pub fn arrive(
+    cx: &mut Cx<'_>,
+    caller: &Caller,
+) -> Result<(Option<Source>, Vec<Statement>), Refusal> {
+    let nobody = (None, Vec::new());
+    let Some(guard) = &cx.runtime.client_address else { return Ok(nobody) };
     let address = caller.address.as_deref().and_then(parse_address);
     let Some(address) = address.filter(|a| !guard.exempt.iter().any(|cidr| cidr.contains(*a)))
     else {
-        return Ok(None);
+        return Ok(nobody);
     };
     let source = Source::of(address);
     if guard.block.is_some()
-        && let Some(blocked) = BLOCKED.read(place(cx), &source.id())
+        && let Some(blocked) = BLOCKED.read(Place::of(cx), &source.id())
     {
         return Err(refusal_of(&blocked, cx.now));
     }
-    if !guard.requests.is_empty() {
-        let subject = source.subject(&guard.requests);
-        let one = Amounts { requests: 1, ..Amounts::default() };
-        if let Err(exceeded) = account::charge(cx, &[subject], one) {
+    if guard.requests.is_empty() {
+        return Ok((Some(source), Vec::new()));
+    }
+    let one = Amounts { requests: 1, ..Amounts::default() };
+    match account::charge(cx, &[source.subject(&guard.requests)], one) {
+        Ok((_, statements)) => Ok((Some(source), statements)),
+        Err(exceeded) => {
             let labels = [("by", Kind::Address.as_str()), ("limit", &refusal::label(&exceeded))];
             cx.count("limited", &labels);
             strike(cx, source, Offence::Limit);
-            return Err(refusal::of(&exceeded, cx.now));
+            Err(refusal::of(&exceeded, cx.now))
         }
     }
-    Ok(Some(source))
 }
 
 /// The limits of an address that are charged when it is known what a request asks for.
-pub fn subject(cx: &Cx<'_>, source: Option<Source>) -> Option<Subject<'static>> {
-    let guard = cx.runtime.client_address.as_ref()?;
-    let subject = source?.subject(&guard.amounts);
-    (!guard.amounts.is_empty()).then(|| subject.into_owned())
+pub fn subject(runtime: &Runtime, source: Option<Source>) -> Option<Subject<'_>> {
+    let amounts = &runtime.client_address.as_ref()?.amounts;
+    let source = source.filter(|_| !amounts.is_empty())?;
+    Some(source.subject(amounts))
+}
+
+pub fn limits_requests(runtime: &Runtime) -> bool {
+    runtime.client_address.as_ref().is_some_and(|guard| !guard.requests.is_empty())
+}
+
+/// How all limits of an address stand.
+pub fn statements(cx: &Cx<'_>, source: Source) -> Vec<Statement> {
+    let Some(guard) = &cx.runtime.client_address else { return Vec::new() };
+    let seen: Seen = SEEN.read(Place::of(cx), source.to_string().as_bytes()).unwrap_or_default();
+    let limits = [&guard.requests, &guard.amounts].into_iter().filter(|limits| !limits.is_empty());
+    limits.map(|limits| seen.account.statement(Kind::Address, limits, cx.now)).collect()
 }
 
 /// A request from there was refused.
@@ -134,8 +153,8 @@ pub fn strike(cx: &mut Cx<'_>, source: Source, offence: Offence) {
     let Some(block) = cx.runtime.client_address.as_ref().and_then(|guard| guard.block) else {
         return;
     };
-    let (now, id) = (cx.now, source.id());
-    let due = SEEN.update(place(cx), &id, |entry: Option<(Seen, UnixTime)>| {
+    let (now, text) = (cx.now, source.to_string());
+    let due = SEEN.update(Place::of(cx), text.as_bytes(), |entry: Option<(Seen, UnixTime)>| {
         let (mut seen, expires) = entry.unwrap_or_default();
         let over = seen.since.after(block.within) <= now || now < seen.since;
         if over || seen.strikes == 0 {
@@ -155,13 +174,12 @@ pub fn strike(cx: &mut Cx<'_>, source: Source, offence: Offence) {
     }
     let until = now.after(block.lasts);
     let blocked = Blocked { source, offence, until };
-    let written =
-        BLOCKED.update(place(cx), &id, |_| (Change::Put(blocked.clone(), blocked.until), ()));
+    let written = BLOCKED
+        .update(Place::of(cx), &source.id(), |_| (Change::Put(blocked.clone(), blocked.until), ()));
     if written.is_err() {
         return cx.lost(Err(Unwritten));
     }
     cx.count("addresses_blocked", &[("reason", offence.as_str())]);
-    let text = source.to_string();
     let event = Event { audit: "block", who: "keyward", what: &text, from: &text };
     let more = [
         ("reason", offence.as_str().into()),
@@ -177,9 +195,19 @@ pub fn blocked(cx: &Cx<'_>) -> Vec<Blocked> {
         return Vec::new();
     }
     let mut all: Vec<Blocked> =
-        BLOCKED.list(place(cx)).into_iter().map(|Listed { payload, .. }| payload).collect();
+        BLOCKED.list(Place::of(cx)).into_iter().map(|Listed { payload, .. }| payload).collect();
     sorted::by_key(&mut all, |blocked| blocked.until);
     all
+}
+
+/// Lifts a block; `false`: there is none.
+///
+/// # Errors
+/// It stands.
+pub fn unblock(cx: &Cx<'_>, source: Source) -> Result<bool, Refused> {
+    BLOCKED.update(Place::of(cx), &source.id(), |entry: Option<(Blocked, UnixTime)>| {
+        (Change::Remove, entry.is_some())
+    })
 }
 
 /// Changes the account of an address, as [`crate::ledger::update`] those of others.
@@ -189,7 +217,7 @@ pub(crate) fn update_account<R>(
     mut change: impl FnMut(&mut Account) -> Edit<R>,
 ) -> Result<R, Unwritten> {
     let now = cx.now;
-    let updated = SEEN.update(place(cx), subject.slot.as_bytes(), |entry| {
+    let updated = SEEN.update(Place::of(cx), subject.slot.as_bytes(), |entry| {
         let (mut seen, expires): (Seen, UnixTime) = entry.unwrap_or_default();
         match change(&mut seen.account) {
             Edit::Keep(result) => (Change::Keep, result),
@@ -200,10 +228,6 @@ pub(crate) fn update_account<R>(
         }
     });
     updated.map_err(|_| Unwritten)
-}
-
-fn place<'a>(cx: &Cx<'a>) -> Place<'a> {
-    Place { shared: cx.shared, key: cx.process_key, now: cx.now }
 }
 
 fn refusal_of(blocked: &Blocked, now: UnixTime) -> Refusal {
@@ -234,9 +258,17 @@ impl Source {
         })
     }
 
-    /// What finds it in a table.
-    fn id(self) -> Vec<u8> {
-        self.to_string().into_bytes()
+    /// As it is written, or any address of it.
+    pub fn parse(text: &str) -> Option<Self> {
+        text.strip_suffix("/64").unwrap_or(text).parse().ok().map(Self::of)
+    }
+
+    /// What finds it among the blocked.
+    fn id(self) -> [u8; 16] {
+        match self.0 {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+            IpAddr::V6(v6) => v6.octets(),
+        }
     }
 
     fn subject(self, limits: &Limits) -> Subject<'_> {

@@ -119,6 +119,11 @@ impl Answer {
         self.held
     }
 
+    /// Whether [`Self::feed`] would do nothing with a chunk that is not the last, and let it go on unchanged.
+    pub fn is_delta(&self, chunk: &[u8]) -> bool {
+        !self.held && matches!(&self.kind, Kind::Stream(observer, _) if observer.is_delta(chunk))
+    }
+
     /// Takes what the host has: all of it while held, then chunk by chunk. Replaces the chunk where
     /// the client is to get something else.
     pub fn feed(&mut self, cx: &mut Cx<'_>, body: &[u8], end_of_stream: bool) -> Step {

@@ -136,7 +136,13 @@ impl Consumers {
 
     /// By its own name, not by another that it is known by.
     pub fn named(&self, name: &str) -> Option<&Consumer> {
-        self.get(self.find(name)?).filter(|consumer| consumer.name == name)
+        self.get(self.position(name)?)
+    }
+
+    /// As [`Self::named`].
+    pub fn position(&self, name: &str) -> Option<ConsumerIndex> {
+        let index = self.find(name)?;
+        self.get(index).filter(|consumer| consumer.name == name).map(|_| index)
     }
 
     pub fn team_of(&self, consumer: &Consumer) -> Option<&Team> {
@@ -148,7 +154,7 @@ impl Consumers {
         if !self.has_own_keys {
             return None;
         }
-        self.list.get(self.find(name)?)?.own_keys(provider)
+        self.named(name)?.own_keys(provider)
     }
 
     /// Whether a header tells who calls: it goes no further.

@@ -33,7 +33,7 @@ const MICRO: u64 = 1_000;
 pub fn planned(cx: &mut Cx<'_>, plan: &Plan, first_round: bool) {
     let runtime = cx.runtime;
     let consumers = &runtime.consumers;
-    let consumer = consumers.find(&plan.consumer).and_then(|index| consumers.get(index));
+    let consumer = consumers.named(&plan.consumer);
     set(cx, CONSUMER, consumer.map_or("", |consumer| &consumer.name));
     if !runtime.filter_state {
         return;

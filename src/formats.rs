@@ -343,6 +343,9 @@ pub fn cut_event(dialect: Dialect, out: &mut Vec<u8>) {
 }
 
 #[cfg(test)]
+mod agent_tests;
+
+#[cfg(test)]
 mod front_tests;
 #[cfg(test)]
 mod odd_tests;

@@ -53,7 +53,7 @@ pub struct Pending {
     /// Of an upload.
     pub boundary: Option<Boundary>,
     pub access: Access,
-    /// Whom the request is charged on besides its consumer, that one's team and the model.
+    /// Whom the request is charged on besides its address, its consumer, that one's team and the model.
     pub charged: Vec<Subject<'static>>,
     /// Where it comes from, if that is limited or may be blocked.
     pub source: Option<Source>,
@@ -79,12 +79,13 @@ pub fn sanitize(cx: &mut Cx<'_>, headers: &Headers, keep: impl Fn(&str) -> bool)
     }
 }
 
-/// Before anything else: whether the address that a request comes from may ask at all. `Err` is the answer.
+/// Before anything else: whether the address that a request comes from may ask at all, and how its limits stand.
+/// `Err` is the answer.
 pub fn arrive(
     cx: &mut Cx<'_>,
     headers: &Headers,
     caller: &Caller,
-) -> Result<Option<Source>, Reply> {
+) -> Result<(Option<Source>, Vec<Statement>), Reply> {
     address::arrive(cx, caller).map_err(|refusal| {
         let path = headers.text(":path").unwrap_or_default();
         refusal.reply(endpoint::dialect(path, headers))
@@ -138,11 +139,7 @@ pub fn head(
         path: endpoint::without_key(path).unwrap_or_else(|| path.to_owned()),
         named,
         boundary,
-        charged: address::subject(cx, source)
-            .into_iter()
-            .chain(key)
-            .chain(access.route_limits())
-            .collect(),
+        charged: key.into_iter().chain(access.route_limits()).collect(),
         access,
         source,
         session,
@@ -307,7 +304,7 @@ pub fn count_request(cx: &mut Cx<'_>, plan: &Plan) {
         cx.count("requests", &[("model", &model.name)]);
         slots.push(model.usage_slot.clone());
     }
-    if let Some(consumer) = consumers.find(&plan.consumer).and_then(|index| consumers.get(index)) {
+    if let Some(consumer) = consumers.named(&plan.consumer) {
         let team = consumers.team_of(consumer);
         let team_name = team.map_or("", |team| team.name.as_str());
         // Not together with the model: labels multiply, and there may be many consumers.
@@ -418,7 +415,7 @@ fn unreadable(error: &BodyError) -> Refusal {
 
 /// A path that there is not, or not with this method.
 pub fn unknown(error: RouteError, method: &str, path: &str) -> Refusal {
-    let path = path.split('?').next().unwrap_or_default();
+    let path = shortened(path.split('?').next().unwrap_or_default());
     match error {
         RouteError::Unknown => {
             Refusal::client(404, "unknown_url", format!("Unknown request URL: {method} {path}."))
@@ -434,6 +431,13 @@ pub fn unknown(error: RouteError, method: &str, path: &str) -> Refusal {
         )
         .header("allow", allowed),
     }
+}
+
+/// What a message or a line of the log shows of a path, which may be as long as Envoy lets headers be.
+pub fn shortened(path: &str) -> &str {
+    const LONGEST: usize = 256;
+    let end = path.char_indices().nth(LONGEST).map(|(end, _)| end);
+    end.and_then(|end| path.get(..end)).unwrap_or(path)
 }
 
 /// The same answer for a model that does not exist and one that is nobody's business.

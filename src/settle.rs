@@ -197,7 +197,7 @@ pub fn rotated(cx: &mut Cx<'_>, headers: &Headers) {
 /// Counts tokens as soon as they are known, and what they cost if that is known.
 pub fn used(cx: &mut Cx<'_>, sent: &Sent<'_>, usage: &Usage, cost: Option<u64>) {
     let consumers = &cx.runtime.consumers;
-    let consumer = consumers.find(sent.consumer).and_then(|index| consumers.get(index));
+    let consumer = consumers.named(sent.consumer);
     let team = consumer.and_then(|consumer| consumers.team_of(consumer)).map(Team::usage_slot);
     let consumer = consumer.map(Consumer::usage_slot);
     let slots = [&sent.key.usage_slot, &sent.provider.usage_slot, sent.model_slot];

@@ -97,7 +97,7 @@ impl Standalone {
         let runtime = cx.runtime;
         intake::sanitize(cx, headers, |name| is_secret_header(runtime, name));
         match intake::arrive(cx, headers, caller) {
-            Ok(source) => self.source = source,
+            Ok((source, statements)) => (self.source, self.statements) = (source, statements),
             Err(reply) => return self.answer(cx, reply),
         }
         if let Some(call) = admin::head(cx, headers, caller, end_of_stream) {
@@ -211,6 +211,11 @@ impl Standalone {
         matches!(&self.state, State::Sent(trip) if trip.wants_body())
     }
 
+    /// Whether [`Self::on_response_body`] would do nothing with a chunk that is not the last, and let it go on.
+    pub fn is_delta(&self, chunk: &[u8]) -> bool {
+        matches!(&self.state, State::Sent(trip) if trip.is_delta(chunk))
+    }
+
     /// `body` is all that was held back, or else the chunk that has come.
     pub fn on_response_body(&mut self, cx: &mut Cx<'_>, body: &[u8], end_of_stream: bool) -> Flow {
         let State::Sent(trip) = &mut self.state else { return Flow::Continue };
@@ -278,7 +283,7 @@ impl Standalone {
             Err(reply) => return self.answer(cx, reply),
         };
         match intake::charge(cx, pending, &mut plan) {
-            Ok(statements) => self.statements = statements,
+            Ok(statements) => self.statements.extend(statements),
             Err(refusal) => return self.answer(cx, refusal.reply(self.dialect)),
         }
         intake::count_request(cx, &plan);
@@ -393,7 +398,7 @@ impl Standalone {
         };
         match intake::charge(cx, pending, &mut plan) {
             // Headers of the answer are still to come.
-            Ok(statements) => self.statements = statements,
+            Ok(statements) => self.statements.extend(statements),
             Err(refusal) => {
                 ahead.release(cx);
                 return self.answer(cx, refusal.reply(self.dialect));

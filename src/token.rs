@@ -27,6 +27,7 @@ use jwt_compact::{AlgorithmExt, Claims, Header, UntrustedToken};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::Sha256;
+use subtle::ConstantTimeEq;
 
 use self::scope::Scope;
 use crate::config::secrets::Hidden;
@@ -143,7 +144,7 @@ impl Signing {
             Hs256.validator::<Own>(&key).validate(&token).map_err(|_| Unverified::Foreign)?;
         let (_, claims) = token.into_parts();
         let own = claims.custom;
-        let scope = Scope::from_claim(own.keyward).filter(|_| own.iss == ISSUER);
+        let scope = Scope::from_claim(&own.keyward).filter(|_| own.iss == ISSUER);
         let (issued, expires) =
             moment(claims.issued_at).zip(moment(claims.expiration)).ok_or(Unverified::Foreign)?;
         // Also where the operator has shortened the lives of keys since.
@@ -169,9 +170,7 @@ impl Signing {
         let (end, _) = rest.split_first_chunk::<4>().filter(|_| bytes.len() == ID)?;
         let expires = UnixTime(u64::from(u32::from_be_bytes(*end)) * 1000);
         let known = self.alive(now).any(|secret| {
-            // Of a tag that is wrong the time to tell says nothing but the bytes it shares with the right one, and
-            // an id gives no access.
-            secret.name(consumer, *drawn, expires) == id
+            secret.name(consumer, *drawn, expires).as_bytes().ct_eq(id.as_bytes()).into()
         });
         known.then_some((consumer, expires))
     }

@@ -144,7 +144,7 @@ fn by_key(
     let issued = consumers.signing.as_ref().zip(key.filter(|key| token::looks_like_one(key)));
     match issued.map(|(signing, key)| signing.verify(key, now)) {
         Some(Ok(temporary)) => {
-            if let Some(consumer) = consumers.find(&temporary.consumer) {
+            if let Some(consumer) = consumers.position(&temporary.consumer) {
                 return Ok(Identity { consumer, by: By::Temporary(Box::new(temporary)) });
             }
         }

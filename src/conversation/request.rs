@@ -1,6 +1,7 @@
 //! A request for the next turn.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use serde_json::value::RawValue;
 
@@ -49,6 +50,14 @@ impl Request<'_> {
             None if list == "messages" => "system".to_owned(),
             None => "instructions".to_owned(),
         }
+    }
+
+    /// Leaves of the tools with one name the last.
+    pub fn keep_latest_tools(&mut self) {
+        let names = self.tools.iter().rev().map(|tool| tool.name.as_ref());
+        let mut seen: HashSet<&str> = HashSet::new();
+        let mut kept: Vec<bool> = names.map(|name| seen.insert(name)).collect();
+        self.tools.retain(|_| kept.pop().unwrap_or_default());
     }
 
     /// For formats that refuse a conversation which the assistant begins: its greeting, or what is left of a long

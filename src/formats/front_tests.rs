@@ -361,7 +361,7 @@ fn what_blocks_cannot_say_is_refused_by_its_place() {
         (json!({"type": "text", "text": "t", "surprise": 1}), "messages[1].content[0].surprise"),
         (
             json!({"type": "tool_result", "tool_use_id": "1", "content": [{"type": "tool_reference"}]}),
-            "messages[1].content[0].content[0].type",
+            "messages[1].content[0].content[0].tool_name",
         ),
     ] {
         let asked = json!({"model": "fast", "system": "s",

@@ -15,7 +15,7 @@
 //! | `tools` | mapped | the schema as `parametersJsonSchema`, byte for byte; `strict` is dropped |
 //! | `tool_choice` | mapped | `functionCallingConfig`; not without tools |
 //! | `parallel_tools` | dropped | there is nothing like it: a model may call several functions at once |
-//! | `max_tokens` | mapped | `maxOutputTokens`, which includes thoughts as well |
+//! | `max_tokens` | mapped | `maxOutputTokens`, which includes thoughts as well; at most what the model can say |
 //! | `temperature`, `top_p`, `top_k` | mapped | |
 //! | `seed` | mapped | dropped beyond 32 bits, which Gemini refuses |
 //! | `presence_penalty`, `frequency_penalty` | mapped | 0 is dropped: some models refuse any |

@@ -142,6 +142,8 @@ impl Translation {
                 }
             }
             Form::Stream(stream) => {
+                // About as much as a chunk of any format takes around its text: one allocation.
+                out.reserve(chunk.len() + 256);
                 stream.feed(chunk, end_of_stream, &mut self.seen, &mut out);
                 if self.seen.is_over() || end_of_stream {
                     self.form = Form::Over;

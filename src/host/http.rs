@@ -98,6 +98,7 @@ impl Http {
                 abi::send_local_response(reply.status, &details, &headers, &reply.body);
             }
             Effect::Count(counter, by) => plugin.metrics.count(&counter, by),
+            Effect::Measure(histogram, value) => plugin.metrics.measure(&histogram, value),
             Effect::Log(level, text) => abi::log(level, &format!("keyward: {text}")),
             Effect::Hold(slot) => plugin.hold(slot),
             Effect::Release(slot) => plugin.release(&slot),
@@ -135,6 +136,7 @@ impl Context for Http {
             if matches!(
                 effect,
                 Effect::Count(..)
+                    | Effect::Measure(..)
                     | Effect::Log(..)
                     | Effect::Hold(_)
                     | Effect::Release(_)
@@ -226,6 +228,15 @@ impl HttpContext for Http {
             return Action::Continue;
         }
         let body = abi::body(Message::Response, size);
+        // Nearly all of a stream: not even the time has to be asked for.
+        let is_delta = match &self.exchange {
+            Exchange::Gateway(_) => false,
+            Exchange::Attempt(attempt) => attempt.is_delta(&body),
+            Exchange::Standalone(standalone) => standalone.is_delta(&body),
+        };
+        if is_delta && !end_of_stream {
+            return Action::Continue;
+        }
         self.run(Message::Response, size, |exchange, cx| match exchange {
             Exchange::Gateway(_) => Flow::Continue,
             Exchange::Attempt(attempt) => attempt.on_response_body(cx, &body, end_of_stream),

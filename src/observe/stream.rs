@@ -1,7 +1,8 @@
 //! A stream of events while it passes.
 
 use super::MAX_CAPTURE;
-use super::event::{Class, Observation, classify};
+use super::delta::Known;
+use super::event::{Class, Observation, announces, classify};
 use crate::sse::{Event, Framer};
 use crate::usage::Usage;
 
@@ -35,6 +36,7 @@ pub struct StreamObserver {
     after_return: Option<Fate>,
     /// No longer, once an event was too large.
     observing: bool,
+    known: Known,
     seen: Seen,
 }
 
@@ -56,8 +58,17 @@ impl StreamObserver {
             hide_usage,
             after_return: None,
             observing: true,
+            known: Known::default(),
             seen: Seen::default(),
         }
+    }
+
+    /// Whether [`Self::feed`] would learn nothing from a chunk that is not the last, and let it go on unchanged.
+    pub fn is_delta(&self, chunk: &[u8]) -> bool {
+        self.observing
+            && self.seen.opening.is_some()
+            && self.framer.is_between_events()
+            && self.known.is_like(chunk)
     }
 
     /// Takes the next chunk. With `end_of_stream`, what was held back goes on too.
@@ -66,6 +77,9 @@ impl StreamObserver {
             return Output::Unchanged;
         }
         let Self { framer, seen, hide_usage, after_return, .. } = self;
+        if framer.is_between_events() {
+            self.known.learn(chunk);
+        }
         if !*hide_usage {
             let mut each = |event: Event<'_>| {
                 seen.note(&event);
@@ -145,8 +159,8 @@ impl StreamObserver {
 impl Seen {
     fn note(&mut self, event: &Event<'_>) -> Class {
         let Observation { class, usage, ended, error } = classify(event);
-        if class != Class::Preamble {
-            self.opening.get_or_insert(class);
+        if self.opening.is_none() && class != Class::Preamble && !announces(&event.data) {
+            self.opening = Some(class);
         }
         if let Some(usage) = usage {
             self.usage = Some(self.usage.unwrap_or_default().max(usage));
@@ -220,6 +234,7 @@ mod tests {
             .collect()
     }
 
+    const ROLE: &str = "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\"}}]}\n\n";
     const DELTA: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n";
     const USAGE: &str =
         "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":1}}\n\n";
@@ -270,6 +285,7 @@ mod tests {
             seen(&observer)
         };
         assert_eq!(feed(": wait\n\n"), (None, Outcome::Open));
+        assert_eq!(feed(ROLE), (None, Outcome::Open));
         assert_eq!(feed(DELTA), (Some(Class::Content), Outcome::Open));
         assert_eq!(feed(USAGE), (Some(Class::Content), Outcome::Open));
         assert_eq!(feed(DONE), (Some(Class::Content), Outcome::Complete));

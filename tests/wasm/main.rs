@@ -22,5 +22,6 @@ mod moves;
 mod refusals;
 mod router;
 mod scene;
+mod timing;
 mod traps;
 mod workers;

@@ -43,6 +43,7 @@ const MEMBERS: &[(&str, &str, &str)] = &[
     ("parallel_tool_calls", "false", "{}"),
     ("max_completion_tokens", "7", r#"{"maxOutputTokens":7}"#),
     ("max_tokens", "0", r#"{"maxOutputTokens":0}"#),
+    ("max_tokens", "128000", r#"{"maxOutputTokens":65535}"#),
     ("temperature", "0", r#"{"temperature":0}"#),
     ("temperature", "1.70", r#"{"temperature":1.70}"#),
     ("top_p", "0.0", r#"{"topP":0.0}"#),

@@ -17,7 +17,9 @@ pub(in crate::formats) fn read_request(body: &str) -> Result<(Request<'_>, Echo)
     members("body", body, |name, value| {
         match name {
             "model" => request.model = string(name, value)?,
-            "input" => request.messages = items::read(value)?,
+            "input" => {
+                request.messages = items::read(value, &mut request.tools, &mut echo.renamed)?;
+            }
             "instructions" => instructions = Some(string(name, value)?),
             "stream" => request.stream = boolean(name, value)?,
             "tools" => {
@@ -68,6 +70,8 @@ pub(in crate::formats) fn read_request(body: &str) -> Result<(Request<'_>, Echo)
     if request.messages.is_empty() {
         return Err(must_be("input", "a text or a list of at least one item"));
     }
+    // Items may bring a tool again.
+    request.keep_latest_tools();
     request.user = request.user.or(safety_identifier);
     if let Some(text) = instructions {
         request.preamble = 1;

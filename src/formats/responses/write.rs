@@ -204,21 +204,22 @@ pub(super) fn call(
 ) -> Value {
     let renamed = head.echo.renamed.iter().find(|renamed| renamed.known_as == known_as);
     let name = renamed.map_or(known_as, |renamed| renamed.name.as_str());
-    if renamed.is_some_and(|renamed| renamed.custom) {
-        return json!({
+    let mut item = if renamed.is_some_and(|renamed| renamed.custom) {
+        json!({
             "id": head.item("ctc", index), "type": "custom_tool_call", "call_id": call_id,
             "name": name, "input": arguments.map(input).unwrap_or_default(),
-        });
-    }
-    let status = if arguments.is_some() { "completed" } else { "in_progress" };
-    let arguments = match arguments {
-        Some(arguments) if arguments.trim().is_empty() => "{}",
-        arguments => arguments.unwrap_or_default(),
+        })
+    } else {
+        let status = if arguments.is_some() { "completed" } else { "in_progress" };
+        let arguments = match arguments {
+            Some(arguments) if arguments.trim().is_empty() => "{}",
+            arguments => arguments.unwrap_or_default(),
+        };
+        json!({
+            "id": head.item("fc", index), "type": "function_call", "status": status,
+            "call_id": call_id, "name": name, "arguments": arguments,
+        })
     };
-    let mut item = json!({
-        "id": head.item("fc", index), "type": "function_call", "status": status,
-        "call_id": call_id, "name": name, "arguments": arguments,
-    });
     let namespace = renamed.and_then(|renamed| renamed.namespace.as_deref());
     if let (Some(members), Some(namespace)) = (item.as_object_mut(), namespace) {
         members.insert("namespace".to_owned(), namespace.into());
