@@ -52,7 +52,7 @@ fn chat(stream: &str, complete: bool, file: &str) {
         if let Some(call) = delta["tool_calls"].get(0) {
             if call["id"].is_string() {
                 assert_eq!(call["index"], calls, "{file}: {chunk}");
-                assert!(!call["function"]["name"].as_str().unwrap().is_empty(), "{file}");
+                assert!(call["function"]["name"].is_string(), "{file}: {chunk}");
                 calls += 1;
             }
             assert!(call["index"].as_u64().unwrap() < calls, "{file}: {chunk}");
