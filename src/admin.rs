@@ -21,18 +21,17 @@ mod usage;
 
 use core::fmt::Write;
 
-use deserr::{Deserr, IntoValue, ValuePointerRef};
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
-use crate::config::error::Errors;
+use crate::config::decode::{Decode, Place};
 use crate::config::source::Document;
 use crate::consumer::access::{Access, denied};
 use crate::consumer::cidr;
 use crate::consumer::identify::{By, Caller, Presented, presented, unauthenticated};
 use crate::consumer::rule::OPERATIONS;
 use crate::effect::Cx;
-use crate::endpoint::{Dialect, Operation, RouteError};
+use crate::endpoint::{Dialect, Operation, RouteError, takes};
 use crate::headers::Headers;
 use crate::intake;
 use crate::reply::{Refusal, Reply};
@@ -181,9 +180,9 @@ fn route<'p>(method: &str, rest: &'p str) -> Result<Call<'p>, RouteError> {
         "usage" => (Call::Usage, "GET"),
         "keys" => (Call::IssueKey, "POST"),
         "access" => match method {
-            "GET" => (Call::ListAccess, "GET"),
+            "GET" | "HEAD" => (Call::ListAccess, "GET"),
             "POST" => (Call::AskAccess, "POST"),
-            _ => return Err(RouteError::Method("GET, POST")),
+            _ => return Err(RouteError::Method("GET, HEAD, POST")),
         },
         _ => match (id("keys/"), id("access/")) {
             (Some(id), _) => (Call::RevokeKey(id), "DELETE"),
@@ -191,7 +190,7 @@ fn route<'p>(method: &str, rest: &'p str) -> Result<Call<'p>, RouteError> {
             (None, None) => return Err(RouteError::Unknown),
         },
     };
-    if method == wanted { Ok(call) } else { Err(RouteError::Method(wanted)) }
+    takes(wanted, method).map(|()| call)
 }
 
 /// What is not configured does not exist.
@@ -264,7 +263,7 @@ fn admin(runtime: &Runtime, headers: &Headers) -> Option<String> {
 }
 
 /// Reads a body. Errors as in the configuration: all at once, each with its path.
-fn read<T: Deserr<Errors>>(body: &[u8]) -> Result<(T, Value), Refusal> {
+fn read<T: Decode>(body: &[u8]) -> Result<(T, Value), Refusal> {
     if body.len() > MAX_BODY {
         let message = format!("The request body is larger than {MAX_BODY} bytes.");
         return Err(Refusal::client(413, "request_too_large", message));
@@ -273,8 +272,7 @@ fn read<T: Deserr<Errors>>(body: &[u8]) -> Result<(T, Value), Refusal> {
         Refusal::client(400, "invalid_body", format!("The body is not valid JSON: {error}."))
     })?;
     let mut errors = document.errors;
-    let value = document.value.clone().into_value();
-    match T::deserialize_from_value(value, ValuePointerRef::Origin) {
+    match T::decode(&document.value, Place::Root) {
         Ok(read) if errors.0.is_empty() => return Ok((read, document.value)),
         Ok(_) => {}
         Err(more) => errors.0.extend(more.0),

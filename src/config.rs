@@ -8,6 +8,7 @@
 
 pub mod addresses;
 pub mod consumers;
+pub mod decode;
 pub mod error;
 pub mod limits;
 pub mod prices;
@@ -17,11 +18,11 @@ pub mod source;
 pub mod temporary;
 pub mod values;
 
-use deserr::{Deserr, IntoValue, ValueKind, ValuePointerRef};
 use serde_json::{Map, Value};
 
 use self::addresses::ClientAddress;
 use self::consumers::{Anonymous, Consumer, Role, Source, Team};
+use self::decode::{Decode, FromText as _, Place, fields};
 use self::error::{Errors, Invalid, unknown_field, wrong_kind};
 use self::prices::{MAX_PRICES, Price};
 use self::secrets::{PresentedKey, SecretSource};
@@ -103,86 +104,68 @@ pub enum Entry<T> {
     },
 }
 
-#[derive(Debug, Deserr)]
-#[deserr(error = Errors, deny_unknown_fields)]
-pub struct Provider {
-    /// Also the value of the endpoint metadata `keyward.provider`.
-    pub name: Name,
-    /// A row of the provider table; default: the name.
-    #[deserr(default)]
-    pub kind: Option<&'static Kind>,
-    /// Envoy cluster; default: the name.
-    #[deserr(default)]
-    pub cluster: Option<Cluster>,
-    /// Default: the row's.
-    #[deserr(default)]
-    pub host: Option<Host>,
-    /// Default: the row's.
-    #[deserr(default)]
-    pub base_path: Option<BasePath>,
-    /// Of Google Cloud: what host and base path of the kinds of Vertex AI are made of.
-    #[deserr(default)]
-    pub project: Option<Project>,
-    #[deserr(default)]
-    pub location: Option<Location>,
-    #[deserr(default)]
-    pub keys: List<Key, 0, MAX_KEYS>,
-    /// Shared pools to use after its own keys, in order.
-    #[deserr(default)]
-    pub pools: List<Name, 0, MAX_PROVIDERS>,
-    #[deserr(default)]
-    pub select: Select,
-    #[deserr(default)]
-    pub rest: Rest,
-    /// When the provider is known to be away.
-    #[deserr(default)]
-    pub maintenance: List<Window, 0, MAX_WINDOWS>,
-    /// Whether streams get `stream_options.include_usage` injected; default: where the row's service
-    /// understands it.
-    #[deserr(default)]
-    pub include_usage: Option<bool>,
-    /// Of Azure: a date chooses the paths with a deployment; default: the v1 API.
-    #[deserr(default)]
-    pub api_version: Option<ApiVersion>,
-    /// What it takes in the client's own words; default: what the row's service documents.
-    #[deserr(default)]
-    pub endpoints: Option<List<Operation, 1, { OPERATIONS.len() }>>,
-    /// What it serves, for [`Entry::Auto`]; default: what is known of the row's service.
-    #[deserr(default)]
-    pub models: Option<List<ModelPattern, 1, MAX_MODELS>>,
+fields! {
+    #[derive(Debug)]
+    pub struct Provider {
+        /// Also the value of the endpoint metadata `keyward.provider`.
+        pub name: Name,
+        /// A row of the provider table; default: the name.
+        pub kind: Option<&'static Kind> = None,
+        /// Envoy cluster; default: the name.
+        pub cluster: Option<Cluster> = None,
+        /// Default: the row's.
+        pub host: Option<Host> = None,
+        /// Default: the row's.
+        pub base_path: Option<BasePath> = None,
+        /// Of Google Cloud: what host and base path of the kinds of Vertex AI are made of.
+        pub project: Option<Project> = None,
+        pub location: Option<Location> = None,
+        pub keys: List<Key, 0, MAX_KEYS> = List::default(),
+        /// Shared pools to use after its own keys, in order.
+        pub pools: List<Name, 0, MAX_PROVIDERS> = List::default(),
+        pub select: Select = Select::default(),
+        pub rest: Rest = Rest::default(),
+        /// When the provider is known to be away.
+        pub maintenance: List<Window, 0, MAX_WINDOWS> = List::default(),
+        /// Whether streams get `stream_options.include_usage` injected; default: where the row's service
+        /// understands it.
+        pub include_usage: Option<bool> = None,
+        /// Of Azure: a date chooses the paths with a deployment; default: the v1 API.
+        pub api_version: Option<ApiVersion> = None,
+        /// What it takes in the client's own words; default: what the row's service documents.
+        pub endpoints: Option<List<Operation, 1, { OPERATIONS.len() }>> = None,
+        /// What it serves, for [`Entry::Auto`]; default: what is known of the row's service.
+        pub models: Option<List<ModelPattern, 1, MAX_MODELS>> = None,
+    }
 }
 
-#[derive(Debug, Deserr)]
-#[deserr(error = Errors, deny_unknown_fields)]
-pub struct KeyPool {
-    pub name: Name,
-    pub keys: List<Key, 1, MAX_KEYS>,
+fields! {
+    #[derive(Debug)]
+    pub struct KeyPool {
+        pub name: Name,
+        pub keys: List<Key, 1, MAX_KEYS>,
+    }
 }
 
-#[derive(Debug, Deserr)]
-#[deserr(error = Errors, deny_unknown_fields, validate = Key::in_order -> Errors)]
-pub struct Key {
-    /// How the key is spoken of; unique in its provider or pool.
-    pub id: Name,
-    pub secret: SecretSource,
-    /// Share of the traffic within the tier.
-    #[deserr(default = Whole(1))]
-    pub weight: Whole<1, MAX_WEIGHT>,
-    /// A tier is used when all lower ones are exhausted.
-    #[deserr(default = Whole(0))]
-    pub tier: Whole<0, MAX_TIER>,
-    /// Keys of one account at the provider rest together; default: the key alone.
-    #[deserr(default)]
-    pub quota_group: Option<Name>,
-    /// The key's own limits, without `concurrency`.
-    #[deserr(default)]
-    pub limits: Limits,
-    /// Default: always.
-    #[deserr(default)]
-    pub valid_from: Option<UnixTime>,
-    /// Default: for ever.
-    #[deserr(default)]
-    pub valid_until: Option<UnixTime>,
+fields! {
+    #[derive(Debug)]
+    pub struct Key {
+        /// How the key is spoken of; unique in its provider or pool.
+        pub id: Name,
+        pub secret: SecretSource,
+        /// Share of the traffic within the tier.
+        pub weight: Whole<1, MAX_WEIGHT> = Whole(1),
+        /// A tier is used when all lower ones are exhausted.
+        pub tier: Whole<0, MAX_TIER> = Whole(0),
+        /// Keys of one account at the provider rest together; default: the key alone.
+        pub quota_group: Option<Name> = None,
+        /// The key's own limits, without `concurrency`.
+        pub limits: Limits = Limits::default(),
+        /// Default: always.
+        pub valid_from: Option<UnixTime> = None,
+        /// Default: for ever.
+        pub valid_until: Option<UnixTime> = None,
+    } => Key::in_order
 }
 
 impl Key {
@@ -193,52 +176,53 @@ impl Key {
         }
     }
 
-    fn in_order(self, location: ValuePointerRef<'_>) -> Result<Self, Errors> {
+    fn in_order(self, location: Place<'_>) -> Result<Self, Errors> {
         let valid = self.valid();
         let mut errors = Errors::default();
         if valid.from >= valid.until {
-            errors.push(location.push_key("valid_until"), "not later than valid_from");
+            errors.push(location.member("valid_until"), "not later than valid_from");
         }
         if self.limits.concurrency.is_some() {
-            errors.push(location.push_key("limits"), "a provider key has no concurrency limit");
+            errors.push(location.member("limits"), "a provider key has no concurrency limit");
         }
         if errors.0.is_empty() { Ok(self) } else { Err(errors) }
     }
 }
 
-#[derive(Debug, Deserr)]
-#[deserr(error = Errors, deny_unknown_fields)]
-pub struct Model {
-    /// The longest literal prefix wins, an exact name before any.
-    pub name: ModelPattern,
-    /// In order of preference.
-    pub targets: List<Target, 1, MAX_TARGETS>,
-    /// Of all its callers together.
-    #[deserr(default)]
-    pub limits: Limits,
+fields! {
+    #[derive(Debug)]
+    pub struct Model {
+        /// The longest literal prefix wins, an exact name before any.
+        pub name: ModelPattern,
+        /// In order of preference.
+        pub targets: List<Target, 1, MAX_TARGETS>,
+        /// Of all its callers together.
+        pub limits: Limits = Limits::default(),
+    }
 }
 
-#[derive(Debug, Deserr)]
-#[deserr(error = Errors, deny_unknown_fields)]
-pub struct Target {
-    pub provider: Name,
-    /// Default: the name that the client asks for.
-    #[deserr(default)]
-    pub model: Option<TargetModel>,
+fields! {
+    #[derive(Debug)]
+    pub struct Target {
+        pub provider: Name,
+        /// Default: the name that the client asks for.
+        pub model: Option<TargetModel> = None,
+    }
 }
 
-#[derive(Debug, Default, Deserr)]
-#[deserr(error = Errors, deny_unknown_fields)]
-pub struct Admin {
-    #[deserr(default)]
-    pub keys: List<PresentedKey, 0, MAX_ADMIN_KEYS>,
+fields! {
+    #[derive(Debug, Default)]
+    pub struct Admin {
+        pub keys: List<PresentedKey, 0, MAX_ADMIN_KEYS> = List::default(),
+    }
 }
 
-#[derive(Debug, Deserr)]
-#[deserr(error = Errors, deny_unknown_fields)]
-pub struct Sticky {
-    /// The header that names a session.
-    pub header: HeaderName,
+fields! {
+    #[derive(Debug)]
+    pub struct Sticky {
+        /// The header that names a session.
+        pub header: HeaderName,
+    }
 }
 
 impl Config {
@@ -247,8 +231,8 @@ impl Config {
         let mut errors = document.errors.clone();
         let Some(members) = document.value.as_object() else {
             // Missing fields would only repeat it.
-            let message = wrong_kind(&[ValueKind::Map], document.value.kind());
-            errors.push(ValuePointerRef::Origin, message);
+            let message = wrong_kind("an object", &document.value);
+            errors.push(Place::Root, message);
             return Self { errors, ..Self::default() };
         };
         let mut top = Top { members, known: Vec::new(), errors };
@@ -286,17 +270,17 @@ struct Top<'d> {
 }
 
 impl Top<'_> {
-    fn field<T: Deserr<Errors>>(&mut self, name: &'static str) -> Option<T> {
+    fn field<T: Decode>(&mut self, name: &'static str) -> Option<T> {
         self.known.push(name);
         let value = self.members.get(name).filter(|value| !value.is_null())?;
-        self.read(value, ValuePointerRef::Origin.push_key(name))
+        self.read(value, Place::Root.member(name))
     }
 
     /// A list like the others, of which an element may be `auto`, or `auto` alone.
     fn models(&mut self) -> Vec<Entry<Model>> {
         const NAME: &str = "models";
         let is_auto = |value: &Value| value.as_str() == Some("auto");
-        let location = ValuePointerRef::Origin.push_key(NAME);
+        let location = Place::Root.member(NAME);
         match self.members.get(NAME) {
             Some(word @ Value::String(_)) => {
                 self.known.push(NAME);
@@ -309,7 +293,7 @@ impl Top<'_> {
                 for (index, element) in elements.iter().enumerate() {
                     if element.is_string() && !is_auto(element) {
                         let message = "expected a model, or the word auto";
-                        self.errors.push(location.push_index(index), message);
+                        self.errors.push(location.element(index), message);
                     }
                 }
             }
@@ -320,21 +304,16 @@ impl Top<'_> {
         let autos = || (0..).zip(&models).filter(|(_, entry)| matches!(entry, Entry::Auto));
         if let [(first, _), (second, _), ..] = autos().collect::<Vec<_>>()[..] {
             let message = format!("auto is also models[{first}]");
-            self.errors.push(location.push_index(second), message);
+            self.errors.push(location.element(second), message);
         }
         models
     }
 
-    fn entries<T: Deserr<Errors>>(
-        &mut self,
-        name: &'static str,
-        min: usize,
-        max: usize,
-    ) -> Vec<Entry<T>> {
+    fn entries<T: Decode>(&mut self, name: &'static str, min: usize, max: usize) -> Vec<Entry<T>> {
         self.entries_of(name, min, max, |_| false)
     }
 
-    fn entries_of<T: Deserr<Errors>>(
+    fn entries_of<T: Decode>(
         &mut self,
         name: &'static str,
         min: usize,
@@ -342,7 +321,7 @@ impl Top<'_> {
         is_auto: impl Fn(&Value) -> bool,
     ) -> Vec<Entry<T>> {
         self.known.push(name);
-        let location = ValuePointerRef::Origin.push_key(name);
+        let location = Place::Root.member(name);
         let elements = match self.members.get(name) {
             Some(Value::Array(elements)) => elements,
             None | Some(Value::Null) if min == 0 => return Vec::new(),
@@ -351,13 +330,13 @@ impl Top<'_> {
                 return Vec::new();
             }
             Some(other) => {
-                self.errors.push(location, wrong_kind(&[ValueKind::Sequence], other.kind()));
+                self.errors.push(location, wrong_kind("an array", other));
                 return Vec::new();
             }
         };
         let broken = |element: &Value| {
-            let name = element.get("name").and_then(Value::as_str).map(str::to_owned);
-            Entry::Broken { name: name.and_then(|name| Name::new(name).ok()) }
+            let name = element.get("name").and_then(Value::as_str);
+            Entry::Broken { name: name.and_then(|name| Name::from_text(name).ok()) }
         };
         if let Err(Invalid(message)) = check_length(elements.len(), min, max) {
             self.errors.push(location, message);
@@ -367,26 +346,20 @@ impl Top<'_> {
             if is_auto(element) {
                 return Entry::Auto;
             }
-            let read = self.read(element, location.push_index(index));
+            let read = self.read(element, location.element(index));
             read.map_or_else(|| broken(element), Entry::Read)
         };
         elements.iter().enumerate().map(read).collect()
     }
 
-    fn read<T: Deserr<Errors>>(
-        &mut self,
-        value: &Value,
-        location: ValuePointerRef<'_>,
-    ) -> Option<T> {
-        T::deserialize_from_value(value.clone().into_value(), location)
-            .map_err(|errors| self.errors.0.extend(errors.0))
-            .ok()
+    fn read<T: Decode>(&mut self, value: &Value, location: Place<'_>) -> Option<T> {
+        T::decode(value, location).map_err(|errors| self.errors.0.extend(errors.0)).ok()
     }
 
     fn finish(mut self) -> Errors {
         for name in self.members.keys().filter(|name| !self.known.contains(&name.as_str())) {
             let message = unknown_field(&self.known);
-            self.errors.push(ValuePointerRef::Origin.push_key(name), message);
+            self.errors.push(Place::Root.member(name), message);
         }
         self.errors
     }

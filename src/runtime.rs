@@ -9,13 +9,14 @@ mod compile;
 use core::time::Duration;
 use std::borrow::Cow;
 
-use deserr::{Deserr, ValuePointerRef};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 pub use self::compile::load;
 use crate::address::Guard;
-use crate::config::error::Errors;
+use crate::config::decode::{Decode, FromText, Place, fields, word};
+use crate::config::error::{Errors, Invalid};
 use crate::config::values::Whole;
 use crate::consumer::{Consumer, Consumers};
 use crate::endpoint::{Endpoint, Endpoints};
@@ -236,48 +237,53 @@ pub fn fingerprint(secret: &[u8]) -> u64 {
     KeyDigest::of(secret).prefix()
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserr)]
-#[deserr(error = Errors, rename_all = lowercase)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Select {
     /// Most rest of own limits and reported remaining counts.
     #[default]
     Headroom,
     /// At random in proportion to the weights.
     Weighted,
-    #[deserr(rename = "round_robin")]
     RoundRobin,
     /// Fewest requests lately, in proportion to the weights.
-    #[deserr(rename = "least_used")]
     LeastUsed,
 }
 
-/// How long a key or provider rests where the provider gives no hint, and at the most where it does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserr)]
-#[deserr(error = Errors, deny_unknown_fields, validate = Rest::in_order -> Errors)]
-pub struct Rest {
-    /// First back-off after a rate limit without a hint.
-    #[deserr(default = Rest::default().default)]
-    pub default: Duration,
-    /// Longest back-off, and what a hint is capped to.
-    #[deserr(default = Rest::default().max)]
-    pub max: Duration,
-    /// After the provider refused the key.
-    #[deserr(default = Rest::default().rejected)]
-    pub rejected: Duration,
-    #[deserr(default = Rest::default().out_of_quota)]
-    pub out_of_quota: Duration,
-    /// Of the provider, not of a key.
-    #[deserr(default = Rest::default().overloaded)]
-    pub overloaded: Duration,
+impl FromText for Select {
+    fn from_text(text: &str) -> Result<Self, Invalid> {
+        const WORDS: [(&str, Select); 4] = [
+            ("headroom", Select::Headroom),
+            ("weighted", Select::Weighted),
+            ("round_robin", Select::RoundRobin),
+            ("least_used", Select::LeastUsed),
+        ];
+        word(text, &WORDS)
+    }
+}
+
+fields! {
+    /// How long a key or provider rests where the provider gives no hint, and at the most where it does.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct Rest {
+        /// First back-off after a rate limit without a hint.
+        pub default: Duration = Rest::default().default,
+        /// Longest back-off, and what a hint is capped to.
+        pub max: Duration = Rest::default().max,
+        /// After the provider refused the key.
+        pub rejected: Duration = Rest::default().rejected,
+        pub out_of_quota: Duration = Rest::default().out_of_quota,
+        /// Of the provider, not of a key.
+        pub overloaded: Duration = Rest::default().overloaded,
+    } => Rest::in_order
 }
 
 impl Rest {
-    fn in_order(self, location: ValuePointerRef<'_>) -> Result<Self, Errors> {
+    fn in_order(self, location: Place<'_>) -> Result<Self, Errors> {
         if self.default <= self.max {
             return Ok(self);
         }
         let message = format!("shorter than rest.default, {:?}", self.default);
-        Err(Errors::one(location.push_key("max"), message))
+        Err(Errors::one(location.member("max"), message))
     }
 }
 
@@ -294,18 +300,32 @@ impl Default for Rest {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserr)]
-#[deserr(error = Errors, deny_unknown_fields)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Failover {
     /// Attempts of one request, the first included.
-    #[deserr(default = Failover::default().max_attempts, from(Whole<1, 32>) = Whole::to_u32)]
     pub max_attempts: u32,
     /// Until the first event of an attempt's answer; `None`: no bound.
-    #[deserr(default)]
     pub per_try_timeout: Option<Duration>,
     /// No attempt starts later than this after the request.
-    #[deserr(default = Failover::default().budget)]
     pub budget: Duration,
+}
+
+impl Decode for Failover {
+    fn decode(value: &Value, place: Place<'_>) -> Result<Self, Errors> {
+        fields! {
+            struct Written {
+                max_attempts: Whole<1, 32> = Whole(Failover::default().max_attempts.into()),
+                per_try_timeout: Option<Duration> = None,
+                budget: Duration = Failover::default().budget,
+            }
+        }
+        let written = Written::decode(value, place)?;
+        Ok(Self {
+            max_attempts: written.max_attempts.to_u32(),
+            per_try_timeout: written.per_try_timeout,
+            budget: written.budget,
+        })
+    }
 }
 
 impl Default for Failover {
@@ -315,14 +335,19 @@ impl Default for Failover {
 }
 
 /// What the `standalone` stage may do; the other stages always see the body first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserr)]
-#[deserr(error = Errors, rename_all = lowercase)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
     /// Decides when the headers arrive: works without `allow_on_headers_stop_iteration`.
     #[default]
     Headers,
     /// Holds the headers until the body is there: needs that flag.
     Body,
+}
+
+impl FromText for Mode {
+    fn from_text(text: &str) -> Result<Self, Invalid> {
+        word(text, &[("headers", Self::Headers), ("body", Self::Body)])
+    }
 }
 
 /// Model names to targets: exact names first, then the longest literal prefix.

@@ -143,7 +143,7 @@ impl Signing {
             Hs256.validator::<Own>(&key).validate(&token).map_err(|_| Unverified::Foreign)?;
         let (_, claims) = token.into_parts();
         let own = claims.custom;
-        let scope = Scope::from_claim(own.keyward).filter(|_| own.iss == ISSUER);
+        let scope = Scope::from_claim(&own.keyward).filter(|_| own.iss == ISSUER);
         let (issued, expires) =
             moment(claims.issued_at).zip(moment(claims.expiration)).ok_or(Unverified::Foreign)?;
         // Also where the operator has shortened the lives of keys since.

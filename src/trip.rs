@@ -250,6 +250,7 @@ impl Trip {
                     Step::Pass => {
                         if was_held {
                             self.succeeded(cx);
+                            self.measure_start(cx);
                         }
                         self.count_usage(cx, end_of_stream);
                         if end_of_stream {
@@ -465,6 +466,18 @@ impl Trip {
                 Some(routing::refusal(cx, &self.plan, &shortage))
             }
         }
+    }
+
+    /// How long the client of a stream waits for its first token, of which Envoy has no measure.
+    fn measure_start(&self, cx: &mut Cx<'_>) {
+        if !self.plan.stream {
+            return;
+        }
+        let Some(target) = self.plan.resolve(cx.runtime) else { return };
+        let labels =
+            [("provider", target.provider.name.as_str()), ("model", target.model.name.as_str())];
+        let waited = cx.now.0.saturating_sub(self.sent_at.0);
+        cx.measure("time_to_first_token_milliseconds", &labels, waited);
     }
 
     fn with_sent<R>(&self, runtime: &Runtime, then: impl FnOnce(&Sent<'_>) -> R) -> Option<R> {

@@ -2,12 +2,12 @@
 
 use core::time::Duration;
 
-use deserr::Deserr;
 use serde_json::{Value, json};
 
 use super::keys::bounded;
 use super::{Origin, Who, json as reply, note, read, unavailable};
-use crate::config::error::Errors;
+use crate::config::decode::{FromText, fields, word};
+use crate::config::error::Invalid;
 use crate::config::rules::Text;
 use crate::config::values::{Name, TargetModel};
 use crate::effect::Cx;
@@ -16,38 +16,40 @@ use crate::plan::unhex;
 use crate::reply::{Refusal, Reply};
 use crate::time::{UnixTime, millis};
 
-/// The body of `POST /keyward/access`.
-#[derive(Debug, Deserr)]
-#[deserr(error = Errors, deny_unknown_fields)]
-struct Asked {
-    /// Either this
-    #[deserr(default)]
-    role: Option<Name>,
-    /// or this.
-    #[deserr(default)]
-    model: Option<TargetModel>,
-    #[deserr(default)]
-    reason: Option<Text>,
-    /// Default: the longest that is allowed.
-    #[deserr(default)]
-    ttl: Option<Duration>,
+fields! {
+    /// The body of `POST /keyward/access`.
+    #[derive(Debug)]
+    struct Asked {
+        /// Either this
+        role: Option<Name> = None,
+        /// or this.
+        model: Option<TargetModel> = None,
+        reason: Option<Text> = None,
+        /// Default: the longest that is allowed.
+        ttl: Option<Duration> = None,
+    }
 }
 
-/// The body of `POST /keyward/access/{id}`.
-#[derive(Debug, Deserr)]
-#[deserr(error = Errors, deny_unknown_fields)]
-struct Decided {
-    decision: Word,
-    /// Default: what was asked for.
-    #[deserr(default)]
-    ttl: Option<Duration>,
+fields! {
+    /// The body of `POST /keyward/access/{id}`.
+    #[derive(Debug)]
+    struct Decided {
+        decision: Word,
+        /// Default: what was asked for.
+        ttl: Option<Duration> = None,
+    }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserr)]
-#[deserr(error = Errors, rename_all = lowercase)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Word {
     Approve,
     Refuse,
+}
+
+impl FromText for Word {
+    fn from_text(text: &str) -> Result<Self, Invalid> {
+        word(text, &[("approve", Self::Approve), ("refuse", Self::Refuse)])
+    }
 }
 
 pub(super) fn ask(

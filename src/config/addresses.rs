@@ -2,8 +2,7 @@
 
 use core::time::Duration;
 
-use deserr::{Deserr, ValuePointerRef};
-
+use super::decode::{Place, fields};
 use super::error::Errors;
 use super::values::{List, Whole};
 use crate::address::{Block, Guard};
@@ -13,34 +12,32 @@ use crate::limit::{Limits, Unit};
 const MAX_EXEMPT: usize = 256;
 const MAX_AFTER: u64 = 1_000_000;
 
-#[derive(Debug, Deserr)]
-#[deserr(error = Errors, deny_unknown_fields, validate = ClientAddress::says_something -> Errors)]
-pub struct ClientAddress {
-    /// Of each address by itself.
-    #[deserr(default)]
-    limits: Limits,
-    #[deserr(default)]
-    block: Option<BlockWritten>,
-    /// Addresses that are neither limited nor blocked.
-    #[deserr(default)]
-    exempt: List<Cidr, 0, MAX_EXEMPT>,
+fields! {
+    #[derive(Debug)]
+    pub struct ClientAddress {
+        /// Of each address by itself.
+        limits: Limits = Limits::default(),
+        block: Option<BlockWritten> = None,
+        /// Addresses that are neither limited nor blocked.
+        exempt: List<Cidr, 0, MAX_EXEMPT> = List::default(),
+    } => ClientAddress::says_something
 }
 
-/// `{after: 20, within: 1m, for: 15m}`
-#[derive(Debug, Deserr)]
-#[deserr(error = Errors, deny_unknown_fields)]
-struct BlockWritten {
-    after: Whole<1, MAX_AFTER>,
-    within: Duration,
-    #[deserr(rename = "for")]
-    lasts: Duration,
+fields! {
+    /// `{after: 20, within: 1m, for: 15m}`
+    #[derive(Debug)]
+    struct BlockWritten {
+        after: Whole<1, MAX_AFTER>,
+        within: Duration,
+        lasts: Duration as "for",
+    }
 }
 
 impl ClientAddress {
-    fn says_something(self, location: ValuePointerRef<'_>) -> Result<Self, Errors> {
+    fn says_something(self, location: Place<'_>) -> Result<Self, Errors> {
         if self.limits.concurrency.is_some() {
             let message = "concurrency is not for addresses";
-            return Err(Errors::one(location.push_key("limits"), message));
+            return Err(Errors::one(location.member("limits"), message));
         }
         if self.limits.is_empty() && self.block.is_none() {
             return Err(Errors::one(location, "has neither limits nor block"));

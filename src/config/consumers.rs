@@ -1,9 +1,10 @@
 //! `consumers`, `teams`, `roles`, `identify` and `anonymous` as the operator writes them.
 
-use deserr::{Deserr, IntoValue, Value, ValuePointerRef};
+use serde_json::Value;
 
+use super::decode::{Decode, FromText as _, Place, fields};
 use super::error::Errors;
-use super::rules::{RuleList, Text, not_a_credential, text};
+use super::rules::{RuleList, Text, not_a_credential};
 use super::secrets::{Digest, EnvironmentName, Hidden, PresentedKey};
 use super::temporary::{KeptSecret, SecondFactor};
 use super::values::{HeaderName, List, Name};
@@ -19,77 +20,61 @@ const MAX_GIVEN_ROLES: usize = 16;
 /// Parts of the path of an attribute.
 const MAX_PATH: usize = 16;
 
-#[derive(Debug, Deserr)]
-#[deserr(error = Errors, deny_unknown_fields)]
-pub struct Consumer {
-    pub name: Name,
-    #[deserr(default)]
-    pub team: Option<Name>,
-    #[deserr(default = true)]
-    pub enabled: bool,
-    #[deserr(default)]
-    pub keys: List<ConsumerKey, 0, MAX_CONSUMER_KEYS>,
-    /// What sources of `identify` may call it, besides its name.
-    #[deserr(default)]
-    pub identities: List<Text, 0, MAX_IDENTITIES>,
-    #[deserr(default)]
-    pub roles: List<Name, 0, MAX_GIVEN_ROLES>,
-    #[deserr(default)]
-    pub allow: RuleList,
-    #[deserr(default)]
-    pub deny: RuleList,
-    #[deserr(default)]
-    pub limits: Limits,
-    /// Its own keys at providers.
-    #[deserr(default)]
-    pub provider_keys: List<ProviderKeys, 0, MAX_PROVIDERS>,
-    /// Whether issuing a temporary key needs a code besides the key; also where one of its roles says so.
-    #[deserr(default)]
-    pub mfa: Option<SecondFactor>,
-    /// What the codes come from, in base32.
-    #[deserr(default)]
-    pub totp: Option<KeptSecret>,
+fields! {
+    #[derive(Debug)]
+    pub struct Consumer {
+        pub name: Name,
+        pub team: Option<Name> = None,
+        pub enabled: bool = true,
+        pub keys: List<ConsumerKey, 0, MAX_CONSUMER_KEYS> = List::default(),
+        /// What sources of `identify` may call it, besides its name.
+        pub identities: List<Text, 0, MAX_IDENTITIES> = List::default(),
+        pub roles: List<Name, 0, MAX_GIVEN_ROLES> = List::default(),
+        pub allow: RuleList = RuleList::default(),
+        pub deny: RuleList = RuleList::default(),
+        pub limits: Limits = Limits::default(),
+        /// Its own keys at providers.
+        pub provider_keys: List<ProviderKeys, 0, MAX_PROVIDERS> = List::default(),
+        /// Whether issuing a temporary key needs a code besides the key; also where one of its roles says so.
+        pub mfa: Option<SecondFactor> = None,
+        /// What the codes come from, in base32.
+        pub totp: Option<KeptSecret> = None,
+    }
 }
 
-#[derive(Debug, Deserr)]
-#[deserr(error = Errors, deny_unknown_fields)]
-pub struct Team {
-    pub name: Name,
-    #[deserr(default = true)]
-    pub enabled: bool,
-    /// Of all its consumers together.
-    #[deserr(default)]
-    pub limits: Limits,
-    #[deserr(default)]
-    pub roles: List<Name, 0, MAX_GIVEN_ROLES>,
-    #[deserr(default)]
-    pub allow: RuleList,
-    #[deserr(default)]
-    pub deny: RuleList,
+fields! {
+    #[derive(Debug)]
+    pub struct Team {
+        pub name: Name,
+        pub enabled: bool = true,
+        /// Of all its consumers together.
+        pub limits: Limits = Limits::default(),
+        pub roles: List<Name, 0, MAX_GIVEN_ROLES> = List::default(),
+        pub allow: RuleList = RuleList::default(),
+        pub deny: RuleList = RuleList::default(),
+    }
 }
 
-/// A named set of permissions.
-#[derive(Debug, Deserr)]
-#[deserr(error = Errors, deny_unknown_fields)]
-pub struct Role {
-    pub name: Name,
-    #[deserr(default)]
-    pub allow: RuleList,
-    #[deserr(default)]
-    pub deny: RuleList,
-    /// As of a consumer, for all that have the role.
-    #[deserr(default)]
-    pub mfa: Option<SecondFactor>,
+fields! {
+    /// A named set of permissions.
+    #[derive(Debug)]
+    pub struct Role {
+        pub name: Name,
+        pub allow: RuleList = RuleList::default(),
+        pub deny: RuleList = RuleList::default(),
+        /// As of a consumer, for all that have the role.
+        pub mfa: Option<SecondFactor> = None,
+    }
 }
 
-#[derive(Debug, Deserr)]
-#[deserr(error = Errors, deny_unknown_fields)]
-pub struct ProviderKeys {
-    pub provider: Name,
-    pub keys: List<Key, 1, MAX_KEYS>,
-    /// Whether the provider's other keys follow when these are exhausted; default: yes.
-    #[deserr(default = true)]
-    pub shared: bool,
+fields! {
+    #[derive(Debug)]
+    pub struct ProviderKeys {
+        pub provider: Name,
+        pub keys: List<Key, 1, MAX_KEYS>,
+        /// Whether the provider's other keys follow when these are exhausted; default: yes.
+        pub shared: bool = true,
+    }
 }
 
 /// A key that a consumer presents: its `sha256`, `env` or `inline`, and when it may be used.
@@ -100,28 +85,19 @@ pub struct ConsumerKey {
     pub valid: Window,
 }
 
-impl Deserr<Errors> for ConsumerKey {
-    fn deserialize_from_value<V: IntoValue>(
-        value: Value<V>,
-        location: ValuePointerRef<'_>,
-    ) -> Result<Self, Errors> {
-        #[derive(Deserr)]
-        #[deserr(error = Errors, deny_unknown_fields)]
-        struct Written {
-            #[deserr(default)]
-            sha256: Option<Digest>,
-            #[deserr(default)]
-            env: Option<EnvironmentName>,
-            #[deserr(default)]
-            inline: Option<Hidden>,
-            #[deserr(default = true)]
-            enabled: bool,
-            #[deserr(default)]
-            valid_from: Option<UnixTime>,
-            #[deserr(default)]
-            valid_until: Option<UnixTime>,
+impl Decode for ConsumerKey {
+    fn decode(value: &Value, location: Place<'_>) -> Result<Self, Errors> {
+        fields! {
+            struct Written {
+                sha256: Option<Digest> = None,
+                env: Option<EnvironmentName> = None,
+                inline: Option<Hidden> = None,
+                enabled: bool = true,
+                valid_from: Option<UnixTime> = None,
+                valid_until: Option<UnixTime> = None,
+            }
         }
-        let written = Written::deserialize_from_value(value, location)?;
+        let written = Written::decode(value, location)?;
         let key = match (written.sha256, written.env, written.inline) {
             (Some(digest), None, None) => PresentedKey::Sha256(digest),
             (None, Some(name), None) => PresentedKey::Environment(name),
@@ -129,7 +105,7 @@ impl Deserr<Errors> for ConsumerKey {
             _ => return Err(Errors::one(location, "expected exactly one of sha256, env, inline")),
         };
         let valid = Window::between(written.valid_from, written.valid_until).ok_or_else(|| {
-            Errors::one(location.push_key("valid_until"), "not later than valid_from")
+            Errors::one(location.member("valid_until"), "not later than valid_from")
         })?;
         Ok(Self { key, enabled: written.enabled, valid })
     }
@@ -143,23 +119,18 @@ pub enum Source {
     Property(Vec<String>),
 }
 
-impl Deserr<Errors> for Source {
-    fn deserialize_from_value<V: IntoValue>(
-        value: Value<V>,
-        location: ValuePointerRef<'_>,
-    ) -> Result<Self, Errors> {
-        #[derive(Deserr)]
-        #[deserr(error = Errors, deny_unknown_fields)]
-        struct Written {
-            #[deserr(default)]
-            header: Option<HeaderName>,
-            #[deserr(default)]
-            property: Option<PropertyPath>,
+impl Decode for Source {
+    fn decode(value: &Value, location: Place<'_>) -> Result<Self, Errors> {
+        fields! {
+            struct Written {
+                header: Option<HeaderName> = None,
+                property: Option<PropertyPath> = None,
+            }
         }
         match value {
             Value::String(word) if word == "key" => Ok(Self::Key),
-            Value::Map(_) => {
-                let written = Written::deserialize_from_value(value, location)?;
+            Value::Object(_) => {
+                let written = Written::decode(value, location)?;
                 match (written.header, written.property) {
                     (Some(name), None) => {
                         not_a_credential(&name, location)?;
@@ -177,16 +148,13 @@ impl Deserr<Errors> for Source {
 /// `connection.uri_san_peer_certificate`, or a list where a part has a dot of its own.
 struct PropertyPath(Vec<String>);
 
-impl Deserr<Errors> for PropertyPath {
-    fn deserialize_from_value<V: IntoValue>(
-        value: Value<V>,
-        location: ValuePointerRef<'_>,
-    ) -> Result<Self, Errors> {
+impl Decode for PropertyPath {
+    fn decode(value: &Value, location: Place<'_>) -> Result<Self, Errors> {
         let path = match value {
             Value::String(text) => text.split('.').map(str::to_owned).collect(),
-            other => List::<String, 1, MAX_PATH>::deserialize_from_value(other, location)?.0,
+            other => List::<String, 1, MAX_PATH>::decode(other, location)?.0,
         };
-        let part = |part: &String| text(part.clone()).is_ok();
+        let part = |part: &String| Text::from_text(part).is_ok();
         if path.len() <= MAX_PATH && path.iter().all(part) {
             return Ok(Self(path));
         }
@@ -204,20 +172,17 @@ pub enum Anonymous {
     Consumer(Name),
 }
 
-impl Deserr<Errors> for Anonymous {
-    fn deserialize_from_value<V: IntoValue>(
-        value: Value<V>,
-        location: ValuePointerRef<'_>,
-    ) -> Result<Self, Errors> {
-        #[derive(Deserr)]
-        #[deserr(error = Errors, deny_unknown_fields)]
-        struct Written {
-            consumer: Name,
+impl Decode for Anonymous {
+    fn decode(value: &Value, location: Place<'_>) -> Result<Self, Errors> {
+        fields! {
+            struct Written {
+                consumer: Name,
+            }
         }
         match value {
             Value::String(word) if word == "refuse" => Ok(Self::Refuse),
-            Value::Map(_) => {
-                let Written { consumer } = Written::deserialize_from_value(value, location)?;
+            Value::Object(_) => {
+                let Written { consumer } = Written::decode(value, location)?;
                 Ok(Self::Consumer(consumer))
             }
             _ => Err(Errors::one(location, "expected refuse or an object with consumer")),

@@ -5,12 +5,11 @@
 //! member name only if it looks like a field (YAML reads `secret: {sk-abc}` as a member `sk-abc`).
 
 use core::fmt;
-use core::ops::ControlFlow;
 use std::collections::HashSet;
 
-use deserr::{DeserializeError, ErrorKind, IntoValue, MergeWithError, ValueKind, ValuePointerRef};
 use serde_json::Value;
 
+use super::decode::Place;
 use crate::sorted;
 
 /// Errors that [`LoadError`] shows; the rest are counted.
@@ -36,19 +35,19 @@ enum Segment {
 }
 
 impl ConfigError {
-    pub(crate) fn new(location: ValuePointerRef<'_>, message: impl Into<String>) -> Self {
+    pub(crate) fn new(location: Place<'_>, message: impl Into<String>) -> Self {
         let mut path = Vec::new();
         let mut rest = location;
         loop {
             rest = match rest {
-                ValuePointerRef::Origin => break,
-                ValuePointerRef::Key { key, prev } => {
-                    path.push(Segment::Field(presentable(key).to_owned()));
-                    *prev
+                Place::Root => break,
+                Place::Member { name, of } => {
+                    path.push(Segment::Field(presentable(name).to_owned()));
+                    *of
                 }
-                ValuePointerRef::Index { index, prev } => {
+                Place::Element { index, of } => {
                     path.push(Segment::Index(index));
-                    *prev
+                    *of
                 }
             };
         }
@@ -149,7 +148,7 @@ impl core::error::Error for LoadError {}
 pub struct Errors(pub(crate) Vec<ConfigError>);
 
 impl Errors {
-    pub(crate) fn one(location: ValuePointerRef<'_>, message: impl Into<String>) -> Self {
+    pub(crate) fn one(location: Place<'_>, message: impl Into<String>) -> Self {
         Self(vec![ConfigError::new(location, message)])
     }
 
@@ -159,51 +158,18 @@ impl Errors {
         self.0.extend(more.0.into_iter().filter(|error| !known.contains(&error.path)));
     }
 
-    pub(crate) fn push(&mut self, location: ValuePointerRef<'_>, message: impl Into<String>) {
+    pub(crate) fn add(&mut self, more: Option<Self>) {
+        self.0.extend(more.into_iter().flat_map(|more| more.0));
+    }
+
+    pub(crate) fn push(&mut self, location: Place<'_>, message: impl Into<String>) {
         self.0.push(ConfigError::new(location, message));
-    }
-}
-
-impl DeserializeError for Errors {
-    fn error<V: IntoValue>(
-        errors: Option<Self>,
-        kind: ErrorKind<'_, V>,
-        location: ValuePointerRef<'_>,
-    ) -> ControlFlow<Self, Self> {
-        let mut errors = errors.unwrap_or_default();
-        match kind {
-            ErrorKind::IncorrectValueKind { actual, accepted } => {
-                errors.push(location, wrong_kind(accepted, actual.kind()));
-            }
-            ErrorKind::MissingField { field } => errors.push(location.push_key(field), "missing"),
-            ErrorKind::UnknownKey { key, accepted } => {
-                errors.push(location.push_key(key), unknown_field(accepted));
-            }
-            ErrorKind::UnknownValue { value, accepted } => {
-                let known = known(accepted.iter().copied());
-                errors.push(location, format!("{} is unknown; {known}", quoted(value)));
-            }
-            ErrorKind::BadSequenceLen { expected, .. } => {
-                errors.push(location, format!("expected {expected} elements"));
-            }
-            // The message may hold the value.
-            ErrorKind::Unexpected { msg: _ } => errors.push(location, "not acceptable"),
-        }
-        ControlFlow::Continue(errors)
-    }
-}
-
-impl MergeWithError<Self> for Errors {
-    fn merge(errors: Option<Self>, other: Self, _: ValuePointerRef<'_>) -> ControlFlow<Self, Self> {
-        let mut errors = errors.unwrap_or_default();
-        errors.0.extend(other.0);
-        ControlFlow::Continue(errors)
     }
 }
 
 /// Why a value is refused; where it stands is known to the caller.
 #[derive(Debug)]
-pub(crate) struct Invalid(pub(crate) String);
+pub struct Invalid(pub(crate) String);
 
 impl From<&str> for Invalid {
     fn from(message: &str) -> Self {
@@ -211,21 +177,18 @@ impl From<&str> for Invalid {
     }
 }
 
-impl MergeWithError<Invalid> for Errors {
-    fn merge(
-        errors: Option<Self>,
-        invalid: Invalid,
-        location: ValuePointerRef<'_>,
-    ) -> ControlFlow<Self, Self> {
-        let mut errors = errors.unwrap_or_default();
-        errors.push(location, invalid.0);
-        ControlFlow::Continue(errors)
-    }
-}
-
-pub(crate) fn wrong_kind(accepted: &[ValueKind], actual: ValueKind) -> String {
-    let accepted: Vec<&str> = accepted.iter().copied().map(kind_name).collect();
-    format!("expected {}, found {}", accepted.join(" or "), kind_name(actual))
+pub(crate) fn wrong_kind(expected: &str, found: &Value) -> String {
+    let found = match found {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(number) if number.is_u64() => "an integer",
+        Value::Number(number) if number.is_i64() => "a negative integer",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    };
+    format!("expected {expected}, found {found}")
 }
 
 pub(crate) fn unknown_field(accepted: &[&str]) -> String {
@@ -254,19 +217,6 @@ pub(crate) fn quoted(value: &str) -> String {
     format!("{shown:?}")
 }
 
-fn kind_name(kind: ValueKind) -> &'static str {
-    match kind {
-        ValueKind::Null => "null",
-        ValueKind::Boolean => "a boolean",
-        ValueKind::Integer => "an integer",
-        ValueKind::NegativeInteger => "a negative integer",
-        ValueKind::Float => "a number",
-        ValueKind::String => "a string",
-        ValueKind::Sequence => "an array",
-        ValueKind::Map => "an object",
-    }
-}
-
 /// The name of a member, or `…` where it might be a misplaced secret: those are long or have digits.
 fn presentable(name: &str) -> &str {
     let like_a_field = (1..=FIELD_NAME_CHARACTERS).contains(&name.len())
@@ -278,20 +228,20 @@ fn presentable(name: &str) -> &str {
 mod tests {
     use super::*;
 
-    const ROOT: ValuePointerRef<'static> = ValuePointerRef::Origin;
+    const ROOT: Place<'static> = Place::Root;
 
     #[test]
     fn a_path_reads_as_in_the_document() {
-        let providers = ROOT.push_key("providers");
-        let provider = providers.push_index(0);
-        let keys = provider.push_key("keys");
-        let key = keys.push_index(12);
+        let providers = ROOT.member("providers");
+        let provider = providers.element(0);
+        let keys = provider.member("keys");
+        let key = keys.element(12);
         let table = [
             (ConfigError::new(ROOT, "empty"), "empty"),
             (ConfigError::new(providers, "missing"), "providers: missing"),
             (ConfigError::new(key, "bad"), "providers[0].keys[12]: bad"),
-            (ConfigError::new(key.push_key("weigth"), "bad"), "providers[0].keys[12].weigth: bad"),
-            (ConfigError::new(key.push_key("sha256"), "bad"), "providers[0].keys[12].sha256: bad"),
+            (ConfigError::new(key.member("weigth"), "bad"), "providers[0].keys[12].weigth: bad"),
+            (ConfigError::new(key.member("sha256"), "bad"), "providers[0].keys[12].sha256: bad"),
         ];
         for (error, text) in table {
             assert_eq!(error.to_string(), text);
@@ -302,21 +252,21 @@ mod tests {
     fn a_member_name_that_may_be_a_secret_is_not_shown() {
         for name in ["sk-proj-1234", "", "averylongnamewithoutanydigits", "with space", "ключ"]
         {
-            assert_eq!(ConfigError::new(ROOT.push_key(name), "x").to_string(), "…: x", "{name}");
+            assert_eq!(ConfigError::new(ROOT.member(name), "x").to_string(), "…: x", "{name}");
         }
     }
 
     #[test]
     fn errors_come_in_document_order_and_bounded() {
         let document: Value = serde_json::json!({"b": [{}, {"z": 1, "y": 2}], "a": 1});
-        let b = ROOT.push_key("b");
-        let (first, second) = (b.push_index(0), b.push_index(1));
+        let b = ROOT.member("b");
+        let (first, second) = (b.element(0), b.element(1));
         let errors = vec![
-            ConfigError::new(ROOT.push_key("missing"), "7"),
-            ConfigError::new(ROOT.push_key("a"), "6"),
-            ConfigError::new(second.push_key("missing"), "5"),
-            ConfigError::new(second.push_key("y"), "4"),
-            ConfigError::new(second.push_key("z"), "3"),
+            ConfigError::new(ROOT.member("missing"), "7"),
+            ConfigError::new(ROOT.member("a"), "6"),
+            ConfigError::new(second.member("missing"), "5"),
+            ConfigError::new(second.member("y"), "4"),
+            ConfigError::new(second.member("z"), "3"),
             ConfigError::new(first, "2"),
             ConfigError::new(b, "1"),
         ];
@@ -324,7 +274,7 @@ mod tests {
         let order: Vec<&str> = error.errors().iter().map(|error| error.message.as_str()).collect();
         assert_eq!(order, ["1", "2", "3", "4", "5", "6", "7"]);
 
-        let many = vec![ConfigError::new(ROOT.push_key("a"), "x"); SHOWN_ERRORS + 3];
+        let many = vec![ConfigError::new(ROOT.member("a"), "x"); SHOWN_ERRORS + 3];
         let text = LoadError::new(many, &document).to_string();
         assert_eq!(text.lines().count(), SHOWN_ERRORS + 1);
         assert_eq!(text.lines().last(), Some("… and 3 more"));

@@ -1,11 +1,12 @@
 //! `limits` as the operator writes them: of keys, consumers, teams and models.
 
-use deserr::{Deserr, IntoValue, Value, ValuePointerRef};
+use serde_json::Value;
 
-use super::error::{Errors, Invalid, known, quoted};
+use super::decode::{Decode, FromText, Place, fields, word};
+use super::error::{Errors, Invalid};
 use super::prices::Dollars;
 use super::source::struct_value;
-use super::values::{List, Whole, from_text};
+use super::values::{List, Whole};
 use crate::limit::{Algorithm, Limit, Limits, Per, Unit};
 
 /// Limits of one subject.
@@ -26,26 +27,22 @@ enum Entry {
 /// What is wrong with them first, with its path, which starts with `limits`.
 pub fn of_metadata(value: prost_types::Value) -> Result<Limits, String> {
     let value = struct_value(value, 0).map_err(|error| format!("limits: {error}"))?;
-    let location = ValuePointerRef::Origin;
-    Limits::deserialize_from_value(value.into_value(), location.push_key("limits")).map_err(
-        |errors| errors.0.first().map_or_else(|| "limits: wrong".to_owned(), ToString::to_string),
-    )
+    Limits::decode(&value, Place::Root.member("limits")).map_err(|errors| {
+        errors.0.first().map_or_else(|| "limits: wrong".to_owned(), ToString::to_string)
+    })
 }
 
 /// `[{requests: N, per: …}, {tokens: N, per: …}, {cost: USD, per: …}, {concurrency: N}]`.
-impl Deserr<Errors> for Limits {
-    fn deserialize_from_value<V: IntoValue>(
-        value: Value<V>,
-        location: ValuePointerRef<'_>,
-    ) -> Result<Self, Errors> {
-        let entries = List::<Entry, 0, MAX_LIMITS>::deserialize_from_value(value, location)?;
+impl Decode for Limits {
+    fn decode(value: &Value, location: Place<'_>) -> Result<Self, Errors> {
+        let entries = List::<Entry, 0, MAX_LIMITS>::decode(value, location)?;
         let mut limits = Self::default();
         let mut errors = Errors::default();
         let mut seen: Vec<&Entry> = Vec::new();
         for (index, entry) in entries.0.iter().enumerate() {
             if let Some(first) = seen.iter().position(|earlier| earlier.counts_like(entry)) {
                 let message = format!("counts the same as [{first}]");
-                errors.push(location.push_index(index), message);
+                errors.push(location.element(index), message);
             }
             seen.push(entry);
             match entry {
@@ -69,34 +66,23 @@ impl Entry {
     }
 }
 
-impl Deserr<Errors> for Entry {
-    fn deserialize_from_value<V: IntoValue>(
-        value: Value<V>,
-        location: ValuePointerRef<'_>,
-    ) -> Result<Self, Errors> {
+impl Decode for Entry {
+    fn decode(value: &Value, location: Place<'_>) -> Result<Self, Errors> {
         type Count = Whole<1, { u64::MAX }>;
-        #[derive(Deserr)]
-        #[deserr(error = Errors, deny_unknown_fields)]
-        struct Written {
-            #[deserr(default)]
-            requests: Option<Count>,
-            #[deserr(default)]
-            tokens: Option<Count>,
-            #[deserr(default)]
-            prompt_tokens: Option<Count>,
-            #[deserr(default)]
-            completion_tokens: Option<Count>,
-            #[deserr(default)]
-            cost: Option<Dollars>,
-            #[deserr(default)]
-            concurrency: Option<Whole<1, MAX_CONCURRENCY>>,
-            #[deserr(default)]
-            per: Option<Per>,
-            #[deserr(default)]
-            algorithm: Option<Algorithm>,
+        fields! {
+            struct Written {
+                requests: Option<Count> = None,
+                tokens: Option<Count> = None,
+                prompt_tokens: Option<Count> = None,
+                completion_tokens: Option<Count> = None,
+                cost: Option<Dollars> = None,
+                concurrency: Option<Whole<1, MAX_CONCURRENCY>> = None,
+                per: Option<Per> = None,
+                algorithm: Option<Algorithm> = None,
+            }
         }
         const UNITS: &str = "requests, tokens, prompt_tokens, completion_tokens, cost, concurrency";
-        let written = Written::deserialize_from_value(value, location)?;
+        let written = Written::decode(value, location)?;
         let counts = [
             (Unit::Requests, written.requests.map(|Whole(max)| max)),
             (Unit::Tokens, written.tokens.map(|Whole(max)| max)),
@@ -112,7 +98,7 @@ impl Deserr<Errors> for Entry {
                 {
                     if given {
                         let message = "not for concurrency, which has no window";
-                        return Err(Errors::one(location.push_key(member), message));
+                        return Err(Errors::one(location.member(member), message));
                     }
                 }
                 return Ok(Self::Concurrency(most.to_u32()));
@@ -121,12 +107,12 @@ impl Deserr<Errors> for Entry {
             _ => return Err(Errors::one(location, format!("expected exactly one of {UNITS}"))),
         };
         let Some(per) = written.per else {
-            return Err(Errors::one(location.push_key("per"), "missing"));
+            return Err(Errors::one(location.member("per"), "missing"));
         };
         let algorithm = written.algorithm.unwrap_or_default();
         let limit = Limit { unit, max, per, algorithm };
         check_algorithm(&limit)
-            .map_err(|Invalid(message)| Errors::one(location.push_key("algorithm"), message))?;
+            .map_err(|Invalid(message)| Errors::one(location.member("algorithm"), message))?;
         Ok(Self::Limit(limit))
     }
 }
@@ -150,41 +136,21 @@ fn check_algorithm(limit: &Limit) -> Result<(), Invalid> {
     Ok(())
 }
 
-impl Deserr<Errors> for Per {
-    fn deserialize_from_value<V: IntoValue>(
-        value: Value<V>,
-        location: ValuePointerRef<'_>,
-    ) -> Result<Self, Errors> {
+impl FromText for Per {
+    fn from_text(text: &str) -> Result<Self, Invalid> {
         const ALL: [Per; 6] =
             [Per::Second, Per::Minute, Per::Hour, Per::Day, Per::Week, Per::Month];
-        word(value, location, &ALL.map(|per| (per.as_str(), per)))
+        word(text, &ALL.map(|per| (per.as_str(), per)))
     }
 }
 
-impl Deserr<Errors> for Algorithm {
-    fn deserialize_from_value<V: IntoValue>(
-        value: Value<V>,
-        location: ValuePointerRef<'_>,
-    ) -> Result<Self, Errors> {
+impl FromText for Algorithm {
+    fn from_text(text: &str) -> Result<Self, Invalid> {
         const ALL: [(&str, Algorithm); 3] = [
             ("fixed_window", Algorithm::FixedWindow),
             ("sliding_window", Algorithm::SlidingWindow),
             ("token_bucket", Algorithm::TokenBucket),
         ];
-        word(value, location, &ALL)
+        word(text, &ALL)
     }
-}
-
-fn word<T: Copy, V: IntoValue>(
-    value: Value<V>,
-    location: ValuePointerRef<'_>,
-    words: &[(&'static str, T)],
-) -> Result<T, Errors> {
-    from_text(value, location, |text| {
-        let row = words.iter().find(|(name, _)| *name == text);
-        row.map(|(_, value)| *value).ok_or_else(|| {
-            let known = known(words.iter().map(|(name, _)| *name));
-            Invalid(format!("{} is unknown; {known}", quoted(&text)))
-        })
-    })
 }

@@ -1,10 +1,11 @@
 //! `allow` and `deny` of consumers, teams and roles as the operator writes them.
 
-use deserr::{Deserr, IntoValue, Value, ValueKind, ValuePointerRef};
+use serde_json::Value;
 
 use super::MAX_PROVIDERS;
+use super::decode::{Decode, FromText, Place, fields};
 use super::error::{Errors, Invalid, known, quoted, wrong_kind};
-use super::values::{HeaderName, List, ModelPattern, Name, from_text};
+use super::values::{HeaderName, List, ModelPattern, Name};
 use crate::consumer::cidr::Cidr;
 use crate::consumer::hours::Hours;
 use crate::consumer::identify::CREDENTIALS;
@@ -26,54 +27,42 @@ pub struct RuleList {
     pub listed: bool,
 }
 
-impl Deserr<Errors> for RuleList {
-    fn deserialize_from_value<V: IntoValue>(
-        value: Value<V>,
-        location: ValuePointerRef<'_>,
-    ) -> Result<Self, Errors> {
+impl Decode for RuleList {
+    fn decode(value: &Value, location: Place<'_>) -> Result<Self, Errors> {
         match value {
-            Value::Map(_) => {
-                let rule = Rule::deserialize_from_value(value, location)?;
+            Value::Object(_) => {
+                let rule = Rule::decode(value, location)?;
                 Ok(Self { rules: vec![rule], listed: false })
             }
-            Value::Sequence(_) => {
-                let rules = List::<Rule, 1, MAX_RULES>::deserialize_from_value(value, location)?;
+            Value::Array(_) => {
+                let rules = List::<Rule, 1, MAX_RULES>::decode(value, location)?;
                 Ok(Self { rules: rules.0, listed: true })
             }
-            other => {
-                let kinds = [ValueKind::Map, ValueKind::Sequence];
-                Err(Errors::one(location, wrong_kind(&kinds, other.kind())))
-            }
+            other => Err(Errors::one(location, wrong_kind("an object or an array", other))),
         }
     }
 }
 
-/// Conditions that all have to hold; at least one.
-#[derive(Debug, Deserr)]
-#[deserr(error = Errors, deny_unknown_fields, validate = Rule::says_something -> Errors)]
-pub struct Rule {
-    /// What the client asks for.
-    #[deserr(default)]
-    pub models: Option<List<ModelPattern, 1, MAX_CONDITIONS>>,
-    #[deserr(default)]
-    pub endpoints: Option<List<Operation, 1, { OPERATIONS.len() }>>,
-    #[deserr(default)]
-    pub providers: Option<List<Name, 1, MAX_PROVIDERS>>,
-    /// Of the caller, as Envoy determined its address.
-    #[deserr(default)]
-    pub cidrs: Option<List<Cidr, 1, MAX_CONDITIONS>>,
-    /// UTC.
-    #[deserr(default)]
-    pub hours: Option<List<Hours, 1, MAX_CONDITIONS>>,
-    #[deserr(default)]
-    pub header: Option<Header>,
-    /// Name of Envoy's route.
-    #[deserr(default)]
-    pub route: Option<Text>,
+fields! {
+    /// Conditions that all have to hold; at least one.
+    #[derive(Debug)]
+    pub struct Rule {
+        /// What the client asks for.
+        pub models: Option<List<ModelPattern, 1, MAX_CONDITIONS>> = None,
+        pub endpoints: Option<List<Operation, 1, { OPERATIONS.len() }>> = None,
+        pub providers: Option<List<Name, 1, MAX_PROVIDERS>> = None,
+        /// Of the caller, as Envoy determined its address.
+        pub cidrs: Option<List<Cidr, 1, MAX_CONDITIONS>> = None,
+        /// UTC.
+        pub hours: Option<List<Hours, 1, MAX_CONDITIONS>> = None,
+        pub header: Option<Header> = None,
+        /// Name of Envoy's route.
+        pub route: Option<Text> = None,
+    } => Rule::says_something
 }
 
 impl Rule {
-    fn says_something(self, location: ValuePointerRef<'_>) -> Result<Self, Errors> {
+    fn says_something(self, location: Place<'_>) -> Result<Self, Errors> {
         let Self { models, endpoints, providers, cidrs, hours, header, route } = &self;
         let lists = models.is_some() || endpoints.is_some() || providers.is_some();
         if lists || cidrs.is_some() || hours.is_some() || header.is_some() || route.is_some() {
@@ -85,19 +74,18 @@ impl Rule {
     }
 }
 
-/// A header of the client: `{name, equals}` or `{name, prefix}`.
-#[derive(Debug, Deserr)]
-#[deserr(error = Errors, deny_unknown_fields, validate = Header::one_value -> Errors)]
-pub struct Header {
-    pub name: HeaderName,
-    #[deserr(default)]
-    pub equals: Option<Text>,
-    #[deserr(default)]
-    pub prefix: Option<Text>,
+fields! {
+    /// A header of the client: `{name, equals}` or `{name, prefix}`.
+    #[derive(Debug)]
+    pub struct Header {
+        pub name: HeaderName,
+        pub equals: Option<Text> = None,
+        pub prefix: Option<Text> = None,
+    } => Header::one_value
 }
 
 impl Header {
-    fn one_value(self, location: ValuePointerRef<'_>) -> Result<Self, Errors> {
+    fn one_value(self, location: Place<'_>) -> Result<Self, Errors> {
         if self.equals.is_some() == self.prefix.is_some() {
             return Err(Errors::one(location, "expected exactly one of equals, prefix"));
         }
@@ -107,10 +95,7 @@ impl Header {
 }
 
 /// Credentials are taken off before anything else is looked at, and belong into no configuration.
-pub(super) fn not_a_credential(
-    name: &HeaderName,
-    location: ValuePointerRef<'_>,
-) -> Result<(), Errors> {
+pub(super) fn not_a_credential(name: &HeaderName, location: Place<'_>) -> Result<(), Errors> {
     if CREDENTIALS.contains(&name.0.as_str()) {
         let message = format!("{} carries a key; to look it up, identify by key", name.0);
         return Err(Errors::one(location, message));
@@ -119,62 +104,54 @@ pub(super) fn not_a_credential(
 }
 
 /// A name that somebody else gives: an identity, a route, the value of a header.
-#[derive(Debug, Clone, PartialEq, Eq, Deserr)]
-#[deserr(error = Errors, try_from(String) = text -> Invalid)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Text(pub String);
 
-pub(super) fn text(text: String) -> Result<Text, Invalid> {
-    let printable = !text.chars().any(char::is_control);
-    if (1..=MAX_TEXT).contains(&text.len()) && printable && text.trim() == text {
-        return Ok(Text(text));
+impl FromText for Text {
+    fn from_text(text: &str) -> Result<Self, Invalid> {
+        let printable = !text.chars().any(char::is_control);
+        if (1..=MAX_TEXT).contains(&text.len()) && printable && text.trim() == text {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(Invalid(format!("expected 1 to {MAX_TEXT} bytes of printable text")))
     }
-    Err(Invalid(format!("expected 1 to {MAX_TEXT} bytes of printable text")))
 }
 
-impl Deserr<Errors> for Operation {
-    fn deserialize_from_value<V: IntoValue>(
-        value: Value<V>,
-        location: ValuePointerRef<'_>,
-    ) -> Result<Self, Errors> {
-        from_text(value, location, |text| {
+impl FromText for Operation {
+    fn from_text(text: &str) -> Result<Self, Invalid> {
+        {
             let row = OPERATIONS.iter().find(|(name, _)| *name == text);
             row.map(|(_, operation)| *operation).ok_or_else(|| {
                 let known = known(OPERATIONS.iter().map(|(name, _)| *name));
-                Invalid(format!("{} is not an endpoint; {known}", quoted(&text)))
+                Invalid(format!("{} is not an endpoint; {known}", quoted(text)))
             })
-        })
+        }
     }
 }
 
-impl Deserr<Errors> for Cidr {
-    fn deserialize_from_value<V: IntoValue>(
-        value: Value<V>,
-        location: ValuePointerRef<'_>,
-    ) -> Result<Self, Errors> {
-        from_text(value, location, |text| {
-            Self::parse(&text).ok_or_else(|| {
-                let text = quoted(&text);
+impl FromText for Cidr {
+    fn from_text(text: &str) -> Result<Self, Invalid> {
+        {
+            Self::parse(text).ok_or_else(|| {
+                let text = quoted(text);
                 Invalid(format!(
                     "{text} is not a block of addresses; write it like 10.0.0.0/8 or 2001:db8::/32, \
                      with no bits behind the prefix"
                 ))
             })
-        })
+        }
     }
 }
 
-impl Deserr<Errors> for Hours {
-    fn deserialize_from_value<V: IntoValue>(
-        value: Value<V>,
-        location: ValuePointerRef<'_>,
-    ) -> Result<Self, Errors> {
-        from_text(value, location, |text| {
-            Self::parse(&text).ok_or_else(|| {
-                let text = quoted(&text);
+impl FromText for Hours {
+    fn from_text(text: &str) -> Result<Self, Invalid> {
+        {
+            Self::parse(text).ok_or_else(|| {
+                let text = quoted(text);
                 Invalid(format!(
                     "{text} are not hours; write them like 08:00-18:00 or mon-fri 22:00-06:00, UTC"
                 ))
             })
-        })
+        }
     }
 }

@@ -2,8 +2,9 @@
 
 use core::fmt;
 
-use deserr::{Deserr, IntoValue, Map, Value, ValuePointerRef};
+use serde_json::Value;
 
+use super::decode::{Decode, FromText, Place};
 use super::error::{Errors, Invalid, unknown_field};
 use super::values::{MAX_HEADER_NAME, is_token};
 
@@ -21,26 +22,21 @@ pub enum SecretSource {
     Inline(Hidden),
 }
 
-impl Deserr<Errors> for SecretSource {
-    fn deserialize_from_value<V: IntoValue>(
-        value: Value<V>,
-        location: ValuePointerRef<'_>,
-    ) -> Result<Self, Errors> {
-        if !matches!(value, Value::Map(_)) {
-            if let Value::String(text) = &value
-                && text == "none"
-            {
+impl Decode for SecretSource {
+    fn decode(value: &Value, location: Place<'_>) -> Result<Self, Errors> {
+        if !value.is_object() {
+            if value.as_str() == Some("none") {
                 return Ok(Self::None);
             }
             let message = "expected an object with one of env, header, inline; or none";
             return Err(Errors::one(location, message));
         }
         let (name, value) = only_member(value, location, &["env", "header", "inline"])?;
-        let location = location.push_key(name);
+        let location = location.member(name);
         match name {
-            "env" => Deserr::deserialize_from_value(value, location).map(Self::Environment),
-            "header" => Deserr::deserialize_from_value(value, location).map(Self::Header),
-            _ => Deserr::deserialize_from_value(value, location).map(Self::Inline),
+            "env" => Decode::decode(value, location).map(Self::Environment),
+            "header" => Decode::decode(value, location).map(Self::Header),
+            _ => Decode::decode(value, location).map(Self::Inline),
         }
     }
 }
@@ -53,43 +49,38 @@ pub enum PresentedKey {
     Inline(Hidden),
 }
 
-impl Deserr<Errors> for PresentedKey {
-    fn deserialize_from_value<V: IntoValue>(
-        value: Value<V>,
-        location: ValuePointerRef<'_>,
-    ) -> Result<Self, Errors> {
+impl Decode for PresentedKey {
+    fn decode(value: &Value, location: Place<'_>) -> Result<Self, Errors> {
         let (name, value) = only_member(value, location, &["sha256", "env", "inline"])?;
-        let location = location.push_key(name);
+        let location = location.member(name);
         match name {
-            "sha256" => Deserr::deserialize_from_value(value, location).map(Self::Sha256),
-            "env" => Deserr::deserialize_from_value(value, location).map(Self::Environment),
-            _ => Deserr::deserialize_from_value(value, location).map(Self::Inline),
+            "sha256" => Decode::decode(value, location).map(Self::Sha256),
+            "env" => Decode::decode(value, location).map(Self::Environment),
+            _ => Decode::decode(value, location).map(Self::Inline),
         }
     }
 }
 
 /// The one member of an object, which is one of `names`.
-fn only_member<V: IntoValue>(
-    value: Value<V>,
-    location: ValuePointerRef<'_>,
+fn only_member<'v>(
+    value: &'v Value,
+    location: Place<'_>,
     names: &'static [&'static str],
-) -> Result<(&'static str, Value<V>), Errors> {
-    let Value::Map(members) = value else {
+) -> Result<(&'static str, &'v Value), Errors> {
+    let Value::Object(members) = value else {
         let message = format!("expected an object with one of {}", names.join(", "));
         return Err(Errors::one(location, message));
     };
     let mut found = Vec::new();
     let mut errors = Errors::default();
-    for (key, value) in members.into_iter() {
-        match names.iter().find(|name| **name == key) {
+    for (key, value) in members {
+        match names.iter().find(|name| *name == key) {
             Some(name) => found.push((*name, value)),
-            None => errors.push(location.push_key(&key), unknown_field(names)),
+            None => errors.push(location.member(key), unknown_field(names)),
         }
     }
     match found.pop() {
-        Some((name, value)) if found.is_empty() && errors.0.is_empty() => {
-            Ok((name, value.into_value()))
-        }
+        Some(member) if found.is_empty() && errors.0.is_empty() => Ok(member),
         _ => {
             if errors.0.is_empty() {
                 errors.push(location, format!("expected exactly one of {}", names.join(", ")));
@@ -100,9 +91,14 @@ fn only_member<V: IntoValue>(
 }
 
 /// Text that is never shown.
-#[derive(Clone, PartialEq, Eq, Deserr)]
-#[deserr(error = Errors, from(String) = Hidden)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Hidden(pub String);
+
+impl FromText for Hidden {
+    fn from_text(text: &str) -> Result<Self, Invalid> {
+        Ok(Self(text.to_owned()))
+    }
+}
 
 impl fmt::Debug for Hidden {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -111,19 +107,20 @@ impl fmt::Debug for Hidden {
 }
 
 /// Name of an environment variable.
-#[derive(Debug, Clone, PartialEq, Eq, Deserr)]
-#[deserr(error = Errors, try_from(String) = EnvironmentName::new -> Invalid)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EnvironmentName(pub String);
 
-impl EnvironmentName {
-    fn new(text: String) -> Result<Self, Invalid> {
+impl FromText for EnvironmentName {
+    fn from_text(text: &str) -> Result<Self, Invalid> {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
         if (1..=MAX_ENVIRONMENT_NAME).contains(&text.len()) && text.bytes().all(allowed) {
-            return Ok(Self(text));
+            return Ok(Self(text.to_owned()));
         }
         Err("expected the name of an environment variable: letters, digits and _".into())
     }
+}
 
+impl EnvironmentName {
     /// The name in capitals; another spelling might be a key in the wrong place (`gsk_…`, `AIza…`).
     pub(crate) fn shown(&self) -> &str {
         if self.0.bytes().any(|b| b.is_ascii_lowercase()) { "of that name" } else { &self.0 }
@@ -131,28 +128,26 @@ impl EnvironmentName {
 }
 
 /// A request header that Envoy's `credential_injector` fills.
-#[derive(Debug, Clone, PartialEq, Eq, Deserr)]
-#[deserr(error = Errors, try_from(String) = SecretHeader::new -> Invalid)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretHeader(pub String);
 
-impl SecretHeader {
-    fn new(text: String) -> Result<Self, Invalid> {
+impl FromText for SecretHeader {
+    fn from_text(text: &str) -> Result<Self, Invalid> {
         let suffix = text.strip_prefix(SECRET_HEADER_PREFIX).unwrap_or_default();
         let lower = !suffix.bytes().any(|b| b.is_ascii_uppercase());
         if text.len() <= MAX_HEADER_NAME && is_token(suffix) && lower {
-            return Ok(Self(text));
+            return Ok(Self(text.to_owned()));
         }
         Err("expected a header name that starts with x-keyward-secret-, in lower case".into())
     }
 }
 
 /// SHA-256 as 64 hexadecimal digits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserr)]
-#[deserr(error = Errors, try_from(&String) = Digest::new -> Invalid)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Digest(pub [u8; 32]);
 
-impl Digest {
-    fn new(text: &str) -> Result<Self, Invalid> {
+impl FromText for Digest {
+    fn from_text(text: &str) -> Result<Self, Invalid> {
         let plain = text.bytes().all(|b| b.is_ascii_hexdigit());
         let byte = |pair| u8::from_str_radix(core::str::from_utf8(pair).ok()?, 16).ok();
         let bytes: Option<Vec<u8>> = text.as_bytes().chunks(2).map(byte).collect();

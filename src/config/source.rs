@@ -6,12 +6,12 @@
 
 use core::fmt;
 
-use deserr::ValuePointerRef;
 use prost::Message as _;
 use prost_types::value::Kind;
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+use super::decode::Place;
 use super::error::{ConfigError, Errors};
 
 /// Bytes of a document: 20,000 consumers of 800 each.
@@ -36,7 +36,7 @@ impl Document {
     /// # Errors
     /// Where there is no document: no bytes, too many, neither format, nested too deep.
     pub fn read(bytes: &[u8]) -> Result<Self, ConfigError> {
-        let error = |message: String| ConfigError::new(ValuePointerRef::Origin, message);
+        let error = |message: String| ConfigError::new(Place::Root, message);
         let text = bytes.trim_ascii_start();
         if text.is_empty() {
             return Err(error("the configuration is empty".to_owned()));
@@ -67,7 +67,7 @@ impl Document {
     pub(crate) fn from_json(bytes: &[u8]) -> serde_json::Result<Self> {
         let mut errors = Errors::default();
         let mut json = serde_json::Deserializer::from_slice(bytes);
-        let root = Node { location: ValuePointerRef::Origin, depth: 0, errors: &mut errors };
+        let root = Node { location: Place::Root, depth: 0, errors: &mut errors };
         let value = root.deserialize(&mut json)?;
         json.end()?;
         Ok(Self { value, errors })
@@ -81,7 +81,7 @@ impl Document {
 
 /// Like `serde_json::Value`, which would silently take the last of two equal members.
 struct Node<'p, 'e> {
-    location: ValuePointerRef<'p>,
+    location: Place<'p>,
     depth: usize,
     errors: &'e mut Errors,
 }
@@ -129,7 +129,7 @@ impl<'de> Visitor<'de> for Node<'_, '_> {
         let depth = deeper(self.depth).map_err(de::Error::custom)?;
         let mut array = Vec::new();
         loop {
-            let location = self.location.push_index(array.len());
+            let location = self.location.element(array.len());
             match elements.next_element_seed(Node { location, depth, errors: &mut *self.errors })? {
                 Some(value) => array.push(value),
                 None => return Ok(Value::Array(array)),
@@ -141,7 +141,7 @@ impl<'de> Visitor<'de> for Node<'_, '_> {
         let depth = deeper(self.depth).map_err(de::Error::custom)?;
         let mut object = Map::new();
         while let Some(name) = members.next_key::<String>()? {
-            let location = self.location.push_key(&name);
+            let location = self.location.member(&name);
             let value =
                 members.next_value_seed(Node { location, depth, errors: &mut *self.errors })?;
             if object.contains_key(&name) {

@@ -2,9 +2,10 @@
 
 use core::time::Duration;
 
-use deserr::{Deserr, IntoValue, Value, ValuePointerRef};
+use serde_json::Value;
 
-use super::error::Errors;
+use super::decode::{Decode, FromText, Place, fields, word};
+use super::error::{Errors, Invalid};
 use super::secrets::{EnvironmentName, Hidden};
 use super::values::{List, Name};
 use crate::runtime::Window;
@@ -14,24 +15,24 @@ use crate::time::UnixTime;
 const MAX_SECRETS: usize = 8;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Keys that are issued by Keyward.
-#[derive(Debug, Deserr)]
-#[deserr(error = Errors, deny_unknown_fields)]
-pub struct TemporaryKeys {
-    /// The first that is valid signs, all that have not ended verify.
-    pub secrets: List<SigningSecret, 1, MAX_SECRETS>,
-    /// Longest life of a key, and its life where the request says nothing.
-    #[deserr(default = DAY)]
-    pub max_ttl: Duration,
+fields! {
+    /// Keys that are issued by Keyward.
+    #[derive(Debug)]
+    pub struct TemporaryKeys {
+        /// The first that is valid signs, all that have not ended verify.
+        pub secrets: List<SigningSecret, 1, MAX_SECRETS>,
+        /// Longest life of a key, and its life where the request says nothing.
+        pub max_ttl: Duration = DAY,
+    }
 }
 
-/// Consumers may ask for roles and models.
-#[derive(Debug, Deserr)]
-#[deserr(error = Errors, deny_unknown_fields)]
-pub struct AccessRequests {
-    /// Longest life of a grant, and its life where nobody says.
-    #[deserr(default = DAY)]
-    pub max_ttl: Duration,
+fields! {
+    /// Consumers may ask for roles and models.
+    #[derive(Debug)]
+    pub struct AccessRequests {
+        /// Longest life of a grant, and its life where nobody says.
+        pub max_ttl: Duration = DAY,
+    }
 }
 
 #[derive(Debug)]
@@ -42,28 +43,21 @@ pub struct SigningSecret {
     pub valid: Window,
 }
 
-impl Deserr<Errors> for SigningSecret {
-    fn deserialize_from_value<V: IntoValue>(
-        value: Value<V>,
-        location: ValuePointerRef<'_>,
-    ) -> Result<Self, Errors> {
-        #[derive(Deserr)]
-        #[deserr(error = Errors, deny_unknown_fields)]
-        struct Written {
-            id: Name,
-            #[deserr(default)]
-            env: Option<EnvironmentName>,
-            #[deserr(default)]
-            inline: Option<Hidden>,
-            #[deserr(default)]
-            valid_from: Option<UnixTime>,
-            #[deserr(default)]
-            valid_until: Option<UnixTime>,
+impl Decode for SigningSecret {
+    fn decode(value: &Value, location: Place<'_>) -> Result<Self, Errors> {
+        fields! {
+            struct Written {
+                id: Name,
+                env: Option<EnvironmentName> = None,
+                inline: Option<Hidden> = None,
+                valid_from: Option<UnixTime> = None,
+                valid_until: Option<UnixTime> = None,
+            }
         }
-        let written = Written::deserialize_from_value(value, location)?;
+        let written = Written::decode(value, location)?;
         let secret = KeptSecret::of(written.env, written.inline, location)?;
         let valid = Window::between(written.valid_from, written.valid_until).ok_or_else(|| {
-            Errors::one(location.push_key("valid_until"), "not later than valid_from")
+            Errors::one(location.member("valid_until"), "not later than valid_from")
         })?;
         Ok(Self { id: written.id, secret, valid })
     }
@@ -80,7 +74,7 @@ impl KeptSecret {
     fn of(
         env: Option<EnvironmentName>,
         inline: Option<Hidden>,
-        location: ValuePointerRef<'_>,
+        location: Place<'_>,
     ) -> Result<Self, Errors> {
         match (env, inline) {
             (Some(name), None) => Ok(Self::Environment(name)),
@@ -90,27 +84,27 @@ impl KeptSecret {
     }
 }
 
-impl Deserr<Errors> for KeptSecret {
-    fn deserialize_from_value<V: IntoValue>(
-        value: Value<V>,
-        location: ValuePointerRef<'_>,
-    ) -> Result<Self, Errors> {
-        #[derive(Deserr)]
-        #[deserr(error = Errors, deny_unknown_fields)]
-        struct Written {
-            #[deserr(default)]
-            env: Option<EnvironmentName>,
-            #[deserr(default)]
-            inline: Option<Hidden>,
+impl Decode for KeptSecret {
+    fn decode(value: &Value, location: Place<'_>) -> Result<Self, Errors> {
+        fields! {
+            struct Written {
+                env: Option<EnvironmentName> = None,
+                inline: Option<Hidden> = None,
+            }
         }
-        let written = Written::deserialize_from_value(value, location)?;
+        let written = Written::decode(value, location)?;
         Self::of(written.env, written.inline, location)
     }
 }
 
 /// What else than its key somebody needs to issue temporary keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserr)]
-#[deserr(error = Errors, rename_all = lowercase)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SecondFactor {
     Totp,
+}
+
+impl FromText for SecondFactor {
+    fn from_text(text: &str) -> Result<Self, Invalid> {
+        word(text, &[("totp", Self::Totp)])
+    }
 }

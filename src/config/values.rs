@@ -4,8 +4,9 @@
 
 use core::time::Duration;
 
-use deserr::{Deserr, IntoValue, Sequence, Value, ValueKind, ValuePointerRef};
+use serde_json::Value;
 
+use super::decode::{Decode, FromText, Place, fields};
 use super::error::{Errors, Invalid, known, quoted, wrong_kind};
 use crate::provider::{self, Kind};
 use crate::providers::azure::ApiVersion;
@@ -22,28 +23,26 @@ const MAX_MODEL_NAME: usize = 256;
 const LARGEST_BODY: u64 = 256 << 20;
 
 /// Name of a provider, pool, key, quota group or consumer.
-#[derive(Debug, Clone, PartialEq, Eq, Deserr)]
-#[deserr(error = Errors, try_from(String) = Name::new -> Invalid)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Name(pub String);
 
-impl Name {
-    pub(super) fn new(text: String) -> Result<Self, Invalid> {
+impl FromText for Name {
+    fn from_text(text: &str) -> Result<Self, Invalid> {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._:-".contains(&b);
         if (1..=64).contains(&text.len()) && text.bytes().all(allowed) {
-            return Ok(Self(text));
+            return Ok(Self(text.to_owned()));
         }
         Err("expected 1 to 64 characters of A-Z a-z 0-9 . _ : -".into())
     }
 }
 
 /// What clients ask for: an exact name, or a literal prefix and `*`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserr)]
-#[deserr(error = Errors, try_from(String) = ModelPattern::new -> Invalid)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelPattern(pub String);
 
-impl ModelPattern {
-    fn new(text: String) -> Result<Self, Invalid> {
-        let literal = text.strip_suffix('*').unwrap_or(&text);
+impl FromText for ModelPattern {
+    fn from_text(text: &str) -> Result<Self, Invalid> {
+        let literal = text.strip_suffix('*').unwrap_or(text);
         if literal.contains('*') {
             return Err("`*` may only be the last character".into());
         }
@@ -52,12 +51,11 @@ impl ModelPattern {
 }
 
 /// What a provider calls a model.
-#[derive(Debug, Clone, PartialEq, Eq, Deserr)]
-#[deserr(error = Errors, try_from(String) = TargetModel::new -> Invalid)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetModel(pub String);
 
-impl TargetModel {
-    fn new(text: String) -> Result<Self, Invalid> {
+impl FromText for TargetModel {
+    fn from_text(text: &str) -> Result<Self, Invalid> {
         if text.contains('*') {
             return Err(
                 "expected one model; leave it out to keep the name that the client asks for".into(),
@@ -68,35 +66,33 @@ impl TargetModel {
 }
 
 /// Fits a header value and a log line.
-fn model_name(text: String) -> Result<String, Invalid> {
+fn model_name(text: &str) -> Result<String, Invalid> {
     let printable = text.bytes().all(|b| b == b' ' || b.is_ascii_graphic());
     if (1..=MAX_MODEL_NAME).contains(&text.len()) && printable && text.trim_ascii() == text {
-        return Ok(text);
+        return Ok(text.to_owned());
     }
     Err(Invalid(format!("expected 1 to {MAX_MODEL_NAME} printable ASCII characters")))
 }
 
 /// Name of an Envoy cluster; it travels in a header.
-#[derive(Debug, Clone, PartialEq, Eq, Deserr)]
-#[deserr(error = Errors, try_from(String) = Cluster::new -> Invalid)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cluster(pub String);
 
-impl Cluster {
-    fn new(text: String) -> Result<Self, Invalid> {
+impl FromText for Cluster {
+    fn from_text(text: &str) -> Result<Self, Invalid> {
         if (1..=MAX_HOST).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()) {
-            return Ok(Self(text));
+            return Ok(Self(text.to_owned()));
         }
         Err(Invalid(format!("expected 1 to {MAX_HOST} visible ASCII characters")))
     }
 }
 
 /// `host` or `host:port` as in the `Host` field (RFC 9110, section 7.2), in lower case.
-#[derive(Debug, Clone, PartialEq, Eq, Deserr)]
-#[deserr(error = Errors, try_from(&String) = Host::new -> Invalid)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host(pub String);
 
-impl Host {
-    fn new(text: &str) -> Result<Self, Invalid> {
+impl FromText for Host {
+    fn from_text(text: &str) -> Result<Self, Invalid> {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || b".-_:[]".contains(&b);
         if (1..=MAX_HOST).contains(&text.len()) && text.bytes().all(allowed) {
             return Ok(Self(text.to_ascii_lowercase()));
@@ -106,12 +102,11 @@ impl Host {
 }
 
 /// What paths start with at the provider, without a trailing slash; may be empty.
-#[derive(Debug, Clone, PartialEq, Eq, Deserr)]
-#[deserr(error = Errors, try_from(&String) = BasePath::new -> Invalid)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BasePath(pub String);
 
-impl BasePath {
-    fn new(text: &str) -> Result<Self, Invalid> {
+impl FromText for BasePath {
+    fn from_text(text: &str) -> Result<Self, Invalid> {
         let path = text.trim_end_matches('/');
         // `unreserved`, `sub-delims`, `:`, `@` and `%` of RFC 3986, section 3.3.
         let allowed = |b: u8| b.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@%".contains(&b);
@@ -125,44 +120,41 @@ impl BasePath {
 }
 
 /// A project of Google Cloud: its id, which an old domain may precede, or its number.
-#[derive(Debug, Clone, PartialEq, Eq, Deserr)]
-#[deserr(error = Errors, try_from(String) = Project::new -> Invalid)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Project(pub String);
 
-impl Project {
-    fn new(text: String) -> Result<Self, Invalid> {
+impl FromText for Project {
+    fn from_text(text: &str) -> Result<Self, Invalid> {
         let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.:".contains(&b);
         let starts = text.starts_with(|c: char| c.is_ascii_alphanumeric());
         if text.len() <= MAX_HOST && starts && text.bytes().all(allowed) {
-            return Ok(Self(text));
+            return Ok(Self(text.to_owned()));
         }
         Err("expected the id of a project such as my-project-1, or its number".into())
     }
 }
 
 /// A location of Google Cloud: a region, `us`, `eu` or `global`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserr)]
-#[deserr(error = Errors, try_from(String) = Location::new -> Invalid)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Location(pub String);
 
-impl Location {
-    fn new(text: String) -> Result<Self, Invalid> {
+impl FromText for Location {
+    fn from_text(text: &str) -> Result<Self, Invalid> {
         let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
         let starts = text.starts_with(|c: char| c.is_ascii_lowercase());
         if text.len() <= 32 && starts && text.bytes().all(allowed) {
-            return Ok(Self(text));
+            return Ok(Self(text.to_owned()));
         }
         Err("expected a location such as us-central1, eu or global".into())
     }
 }
 
 /// A request header that Keyward only reads, in lower case.
-#[derive(Debug, Clone, PartialEq, Eq, Deserr)]
-#[deserr(error = Errors, try_from(&String) = HeaderName::new -> Invalid)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeaderName(pub String);
 
-impl HeaderName {
-    fn new(text: &str) -> Result<Self, Invalid> {
+impl FromText for HeaderName {
+    fn from_text(text: &str) -> Result<Self, Invalid> {
         let name = text.to_ascii_lowercase();
         if name.len() > MAX_HEADER_NAME || !is_token(&name) {
             return Err("expected the name of a header".into());
@@ -181,87 +173,72 @@ pub(super) fn is_token(text: &str) -> bool {
 }
 
 /// A kind is a row of the provider table.
-impl Deserr<Errors> for &'static Kind {
-    fn deserialize_from_value<V: IntoValue>(
-        value: Value<V>,
-        location: ValuePointerRef<'_>,
-    ) -> Result<Self, Errors> {
-        from_text(value, location, |text| {
-            provider::find(&text).ok_or_else(|| {
+impl FromText for &'static Kind {
+    fn from_text(text: &str) -> Result<Self, Invalid> {
+        {
+            provider::find(text).ok_or_else(|| {
                 let known = known(provider::names());
-                Invalid(format!("{} is not a kind of provider; {known}", quoted(&text)))
+                Invalid(format!("{} is not a kind of provider; {known}", quoted(text)))
             })
-        })
+        }
     }
 }
 
-impl Deserr<Errors> for ApiVersion {
-    fn deserialize_from_value<V: IntoValue>(
-        value: Value<V>,
-        location: ValuePointerRef<'_>,
-    ) -> Result<Self, Errors> {
-        from_text(value, location, |text| {
-            Self::parse(&text).ok_or_else(|| {
-                let text = quoted(&text);
+impl FromText for ApiVersion {
+    fn from_text(text: &str) -> Result<Self, Invalid> {
+        {
+            Self::parse(text).ok_or_else(|| {
+                let text = quoted(text);
                 Invalid(format!(
                     "{text} is not a version; write it like 2024-10-21, 2025-04-01-preview, \
                      preview, latest or v1"
                 ))
             })
-        })
+        }
     }
 }
 
 /// `500ms`, `30s`, `5m`, `1h`, `7d` and sums of them; longer than zero.
-impl Deserr<Errors> for Duration {
-    fn deserialize_from_value<V: IntoValue>(
-        value: Value<V>,
-        location: ValuePointerRef<'_>,
-    ) -> Result<Self, Errors> {
-        from_text(value, location, |text| match parse_duration(&text) {
+impl FromText for Duration {
+    fn from_text(text: &str) -> Result<Self, Invalid> {
+        match parse_duration(text) {
             Some(Self::ZERO) => Err("expected a duration longer than zero".into()),
             Some(duration) => Ok(duration),
             None => {
-                let text = quoted(&text);
+                let text = quoted(text);
                 let message =
                     format!("{text} is not a duration; write it like 500ms, 30s, 5m, 1h, 7d");
                 Err(Invalid(message))
             }
-        })
+        }
     }
 }
 
 /// RFC 3339.
-impl Deserr<Errors> for UnixTime {
-    fn deserialize_from_value<V: IntoValue>(
-        value: Value<V>,
-        location: ValuePointerRef<'_>,
-    ) -> Result<Self, Errors> {
-        from_text(value, location, |text| {
-            Self::parse_rfc3339(&text).ok_or_else(|| {
-                let text = quoted(&text);
+impl FromText for UnixTime {
+    fn from_text(text: &str) -> Result<Self, Invalid> {
+        {
+            Self::parse_rfc3339(text).ok_or_else(|| {
+                let text = quoted(text);
                 Invalid(format!("{text} is not a time; write it like 2026-12-24T22:00:00Z"))
             })
-        })
+        }
     }
 }
 
-impl Deserr<Errors> for Window {
-    fn deserialize_from_value<V: IntoValue>(
-        value: Value<V>,
-        location: ValuePointerRef<'_>,
-    ) -> Result<Self, Errors> {
-        #[derive(Deserr)]
-        #[deserr(error = Errors, deny_unknown_fields)]
-        struct Written {
-            from: UnixTime,
-            until: UnixTime,
+impl Decode for Window {
+    fn decode(value: &Value, location: Place<'_>) -> Result<Self, Errors> {
+        fields! {
+            struct Written {
+                from: UnixTime,
+                until: UnixTime,
+            }
         }
-        let Written { from, until } = Written::deserialize_from_value(value, location)?;
+        let Written { from, until } = Written::decode(value, location)?;
         if from < until {
             return Ok(Self { from, until });
         }
-        Err(Errors::one(location.push_key("until"), "not later than from"))
+        Err(Errors::one(location.member("until"), "not later than from"))
     }
 }
 
@@ -276,13 +253,10 @@ impl<const MIN: u64, const MAX: u64> Whole<MIN, MAX> {
     }
 }
 
-impl<const MIN: u64, const MAX: u64> Deserr<Errors> for Whole<MIN, MAX> {
-    fn deserialize_from_value<V: IntoValue>(
-        value: Value<V>,
-        location: ValuePointerRef<'_>,
-    ) -> Result<Self, Errors> {
-        match value {
-            Value::Integer(number) if (MIN..=MAX).contains(&number) => Ok(Self(number)),
+impl<const MIN: u64, const MAX: u64> Decode for Whole<MIN, MAX> {
+    fn decode(value: &Value, location: Place<'_>) -> Result<Self, Errors> {
+        match value.as_u64() {
+            Some(number) if (MIN..=MAX).contains(&number) => Ok(Self(number)),
             _ if MAX == u64::MAX => {
                 Err(Errors::one(location, format!("expected an integer of at least {MIN}")))
             }
@@ -301,13 +275,10 @@ impl Default for Bytes {
     }
 }
 
-impl Deserr<Errors> for Bytes {
-    fn deserialize_from_value<V: IntoValue>(
-        value: Value<V>,
-        location: ValuePointerRef<'_>,
-    ) -> Result<Self, Errors> {
-        let bytes = match &value {
-            Value::Integer(bytes) => Some(*bytes),
+impl Decode for Bytes {
+    fn decode(value: &Value, location: Place<'_>) -> Result<Self, Errors> {
+        let bytes = match value {
+            Value::Number(bytes) => bytes.as_u64(),
             Value::String(text) => [("KiB", 10_u32), ("MiB", 20)].into_iter().find_map(|unit| {
                 let digits = text.strip_suffix(unit.0)?;
                 let plain = digits.bytes().all(|b| b.is_ascii_digit());
@@ -336,19 +307,33 @@ impl<T, const MIN: usize, const MAX: usize> Default for List<T, MIN, MAX> {
     }
 }
 
-impl<T: Deserr<Errors>, const MIN: usize, const MAX: usize> Deserr<Errors> for List<T, MIN, MAX> {
-    fn deserialize_from_value<V: IntoValue>(
-        value: Value<V>,
-        location: ValuePointerRef<'_>,
-    ) -> Result<Self, Errors> {
-        match value {
-            Value::Sequence(elements) => {
-                check_length(elements.len(), MIN, MAX)
-                    .map_err(|Invalid(message)| Errors::one(location, message))?;
-                Vec::deserialize_from_value(Value::<V>::Sequence(elements), location).map(Self)
+impl<T: Decode, const MIN: usize, const MAX: usize> Decode for List<T, MIN, MAX> {
+    fn decode(value: &Value, location: Place<'_>) -> Result<Self, Errors> {
+        let elements = elements(value, location, MIN, MAX)?;
+        let mut list = Vec::with_capacity(elements.len());
+        let mut errors = Errors::default();
+        for (index, element) in elements.iter().enumerate() {
+            match T::decode(element, location.element(index)) {
+                Ok(element) => list.push(element),
+                Err(more) => errors.0.extend(more.0),
             }
-            other => Err(Errors::one(location, wrong_kind(&[ValueKind::Sequence], other.kind()))),
         }
+        if errors.0.is_empty() { Ok(Self(list)) } else { Err(errors) }
+    }
+}
+
+fn elements<'v>(
+    value: &'v Value,
+    location: Place<'_>,
+    min: usize,
+    max: usize,
+) -> Result<&'v [Value], Errors> {
+    let Value::Array(elements) = value else {
+        return Err(Errors::one(location, wrong_kind("an array", value)));
+    };
+    match check_length(elements.len(), min, max) {
+        Ok(()) => Ok(elements),
+        Err(Invalid(message)) => Err(Errors::one(location, message)),
     }
 }
 
@@ -362,22 +347,13 @@ pub(super) fn check_length(length: usize, min: usize, max: usize) -> Result<(), 
     Ok(())
 }
 
-pub(super) fn from_text<T, V: IntoValue>(
-    value: Value<V>,
-    location: ValuePointerRef<'_>,
-    parse: impl FnOnce(String) -> Result<T, Invalid>,
-) -> Result<T, Errors> {
-    let text = String::deserialize_from_value(value, location)?;
-    parse(text).map_err(|Invalid(message)| Errors::one(location, message))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
 
-    fn read<T: Deserr<Errors>>(value: serde_json::Value) -> Option<T> {
-        deserr::deserialize::<T, _, Errors>(value).ok()
+    fn read<T: Decode>(value: Value) -> Option<T> {
+        T::decode(&value, Place::Root).ok()
     }
 
     #[test]

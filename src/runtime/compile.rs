@@ -8,14 +8,13 @@ mod temporary;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use deserr::ValuePointerRef;
-
 use self::environment::unread_variables;
 use super::{
     Key, KeyDigest, KeyIndex, Model, Models, Provider, ProviderIndex, Runtime, SLOTS, Secret,
     Target, fingerprint,
 };
 use crate::config::addresses::ClientAddress;
+use crate::config::decode::Place;
 use crate::config::error::{ConfigError, Errors, LoadError, known, quoted};
 use crate::config::secrets::{EnvironmentName, SecretSource};
 use crate::config::source::Document;
@@ -28,7 +27,7 @@ use crate::providers::azure::ApiVersion;
 use crate::providers::vertex;
 use crate::sorted;
 
-const ROOT: ValuePointerRef<'static> = ValuePointerRef::Origin;
+const ROOT: Place<'static> = Place::Root;
 /// Bytes of a secret: it travels in one header.
 const MAX_SECRET: usize = 16 << 10;
 
@@ -131,8 +130,8 @@ impl<'e> Compiler<'e> {
             let first = name.and_then(|n| providers.iter().position(|p| p.name() == Some(n)));
             if let (Some(name), Some(first)) = (name, first) {
                 let message = format!("{} is also the name of providers[{first}]", quoted(name));
-                let pools = ROOT.push_key("key_pools");
-                self.errors.push(pools.push_index(index).push_key("name"), message);
+                let pools = ROOT.member("key_pools");
+                self.errors.push(pools.element(index).member("name"), message);
             }
         }
     }
@@ -147,8 +146,8 @@ impl<'e> Compiler<'e> {
             let Some(name) = name else { continue };
             if let Some(first) = seen.get(name) {
                 let message = format!("{} is also the name of {section}[{first}]", quoted(name));
-                let location = ROOT.push_key(section);
-                self.errors.push(location.push_index(index).push_key("name"), message);
+                let location = ROOT.member(section);
+                self.errors.push(location.element(index).member("name"), message);
             } else {
                 seen.insert(name, index);
             }
@@ -170,11 +169,11 @@ impl<'e> Compiler<'e> {
     }
 
     fn admin(&mut self, admin: &config::Admin) -> Vec<KeyDigest> {
-        let keys = ROOT.push_key("admin");
-        let keys = keys.push_key("keys");
+        let keys = ROOT.member("admin");
+        let keys = keys.member("keys");
         let mut digests = Vec::new();
         for (index, key) in admin.keys.0.iter().enumerate() {
-            let location = keys.push_index(index);
+            let location = keys.element(index);
             digests.extend(self.presented_key(key, location));
         }
         digests
@@ -182,11 +181,11 @@ impl<'e> Compiler<'e> {
 
     /// The keys of each pool by tier. A broken pool has none, and is an error already.
     fn pools<'c>(&mut self, pools: &'c [Entry<config::KeyPool>]) -> HashMap<&'c str, Levels> {
-        let location = ROOT.push_key("key_pools");
+        let location = ROOT.member("key_pools");
         let mut compiled = HashMap::new();
         for (index, entry) in pools.iter().enumerate() {
             let levels = entry.read().map_or_else(Levels::new, |pool| {
-                self.keys(&Owner::Pool(&pool.name.0), &pool.keys.0, location.push_index(index))
+                self.keys(&Owner::Pool(&pool.name.0), &pool.keys.0, location.element(index))
             });
             compiled.extend(entry.name().map(|name| (name, levels)));
         }
@@ -199,11 +198,11 @@ impl<'e> Compiler<'e> {
         pools: &HashMap<&str, Levels>,
         brought: &HashSet<&str>,
     ) -> Vec<Provider> {
-        let location = ROOT.push_key("providers");
+        let location = ROOT.member("providers");
         let mut compiled = Vec::new();
         for (index, entry) in providers.iter().enumerate() {
             let Some(provider) = entry.read() else { continue };
-            compiled.extend(self.provider(provider, pools, brought, location.push_index(index)));
+            compiled.extend(self.provider(provider, pools, brought, location.element(index)));
         }
         compiled
     }
@@ -213,7 +212,7 @@ impl<'e> Compiler<'e> {
         written: &config::Provider,
         pools: &HashMap<&str, Levels>,
         brought: &HashSet<&str>,
-        location: ValuePointerRef<'_>,
+        location: Place<'_>,
     ) -> Option<Provider> {
         let name = written.name.0.as_str();
         let mut levels = self.keys(&Owner::Provider(name), &written.keys.0, location);
@@ -225,13 +224,13 @@ impl<'e> Compiler<'e> {
             let known = known(provider::names());
             let message =
                 format!("{} is not a kind of provider, so set kind; {known}", quoted(name));
-            self.errors.push(location.push_key("name"), message);
+            self.errors.push(location.member("name"), message);
             return None;
         };
         let version = written.api_version.as_ref();
         if version.is_some() && !ApiVersion::is_for(kind) {
             let message = format!("the kind {} has no versions; azure has", kind.name);
-            self.errors.push(location.push_key("api_version"), message);
+            self.errors.push(location.member("api_version"), message);
         }
         let stream_options =
             kind.stream_options && version.is_none_or(ApiVersion::takes_stream_options);
@@ -260,7 +259,7 @@ impl<'e> Compiler<'e> {
         &mut self,
         written: &config::Provider,
         kind: &Kind,
-        location: ValuePointerRef<'_>,
+        location: Place<'_>,
     ) -> (String, String) {
         let in_project = kind.format.is_in_project();
         let project = written.project.as_ref().map(|project| project.0.as_str());
@@ -276,10 +275,10 @@ impl<'e> Compiler<'e> {
                     "missing; host and base path of the kind {} are made of project and location",
                     kind.name
                 );
-                self.errors.push(location.push_key(member), message);
+                self.errors.push(location.member(member), message);
             } else if !in_project && value.is_some() {
                 let message = format!("the kind {} has none: it is of Vertex AI", kind.name);
-                self.errors.push(location.push_key(member), message);
+                self.errors.push(location.member(member), message);
             }
         }
         let host = match (host, place) {
@@ -289,7 +288,7 @@ impl<'e> Compiler<'e> {
         };
         if host.is_empty() && !in_project {
             let message = format!("missing; the kind {} has none of its own", kind.name);
-            self.errors.push(location.push_key("host"), message);
+            self.errors.push(location.member("host"), message);
         }
         let base_path = match (base_path, project.zip(place)) {
             (Some(path), _) => path.0.clone(),
@@ -306,12 +305,12 @@ impl<'e> Compiler<'e> {
         &mut self,
         written: &config::Provider,
         kind: &Kind,
-        location: ValuePointerRef<'_>,
+        location: Place<'_>,
     ) -> Endpoints {
         let Some(operations) = &written.endpoints else {
             return written.api_version.as_ref().map_or(kind.endpoints, ApiVersion::endpoints);
         };
-        let location = location.push_key("endpoints");
+        let location = location.member("endpoints");
         if kind.format != Format::OpenAi {
             let message = format!("the kind {} has its own format and endpoints", kind.name);
             self.errors.push(location, message);
@@ -321,12 +320,12 @@ impl<'e> Compiler<'e> {
             match operation {
                 Operation::Api(endpoint) if endpoint.names_model() => {
                     let message = "only the kinds gemini and vertex have it";
-                    self.errors.push(location.push_index(index), message);
+                    self.errors.push(location.element(index), message);
                 }
                 Operation::Api(endpoint) => endpoints = endpoints.with(*endpoint),
                 Operation::Models => {
                     let message = "models are listed from the configuration, not by providers";
-                    self.errors.push(location.push_index(index), message);
+                    self.errors.push(location.element(index), message);
                 }
             }
         }
@@ -337,12 +336,12 @@ impl<'e> Compiler<'e> {
         &mut self,
         names: &[config::values::Name],
         pools: &HashMap<&str, Levels>,
-        location: ValuePointerRef<'_>,
+        location: Place<'_>,
     ) -> Levels {
-        let location = location.push_key("pools");
+        let location = location.member("pools");
         let mut levels = Levels::new();
         for (index, name) in names.iter().enumerate() {
-            let location = location.push_index(index);
+            let location = location.element(index);
             if names.iter().take(index).any(|earlier| earlier == name) {
                 self.errors.push(location, format!("{} is listed twice", quoted(&name.0)));
             } else if let Some(shared) = pools.get(name.0.as_str()) {
@@ -358,20 +357,15 @@ impl<'e> Compiler<'e> {
     }
 
     /// Adds the keys of one owner; their indices by tier, the lowest first.
-    fn keys(
-        &mut self,
-        owner: &Owner<'_>,
-        keys: &[config::Key],
-        location: ValuePointerRef<'_>,
-    ) -> Levels {
-        let location = location.push_key("keys");
+    fn keys(&mut self, owner: &Owner<'_>, keys: &[config::Key], location: Place<'_>) -> Levels {
+        let location = location.member("keys");
         let mut seen = HashMap::new();
         let mut tiers: BTreeMap<u32, Vec<KeyIndex>> = BTreeMap::new();
         for (index, key) in keys.iter().enumerate() {
-            let at = location.push_index(index);
+            let at = location.element(index);
             if let Some(first) = seen.insert(key.id.0.as_str(), index) {
                 let message = format!("{} is also the id of keys[{first}]", quoted(&key.id.0));
-                self.errors.push(at.push_key("id"), message);
+                self.errors.push(at.member("id"), message);
             }
             let Some(secret) = self.secret(&key.secret, at) else { continue };
             tiers.entry(key.tier.to_u32()).or_default().push(self.keys.len());
@@ -380,15 +374,15 @@ impl<'e> Compiler<'e> {
         tiers.into_values().collect()
     }
 
-    fn secret(&mut self, source: &SecretSource, location: ValuePointerRef<'_>) -> Option<Secret> {
-        let location = location.push_key("secret");
+    fn secret(&mut self, source: &SecretSource, location: Place<'_>) -> Option<Secret> {
+        let location = location.member("secret");
         match source {
             SecretSource::None => return Some(Secret::None),
             SecretSource::Header(name) => return Some(Secret::Header(name.0.clone())),
             SecretSource::Environment(name) => {
-                self.environment_secret(name, location.push_key("env"))
+                self.environment_secret(name, location.member("env"))
             }
-            SecretSource::Inline(text) => self.header_secret(&text.0, location.push_key("inline")),
+            SecretSource::Inline(text) => self.header_secret(&text.0, location.member("inline")),
         }
         .map(Secret::Value)
     }
@@ -396,7 +390,7 @@ impl<'e> Compiler<'e> {
     fn environment_secret(
         &mut self,
         name: &EnvironmentName,
-        location: ValuePointerRef<'_>,
+        location: Place<'_>,
     ) -> Option<String> {
         let Some(text) = (self.environment)(&name.0).filter(|text| !text.is_empty()) else {
             let message = format!(
@@ -411,7 +405,7 @@ impl<'e> Compiler<'e> {
     }
 
     /// A secret without the line break that ends a file, if a header can carry it.
-    fn header_secret(&mut self, text: &str, location: ValuePointerRef<'_>) -> Option<String> {
+    fn header_secret(&mut self, text: &str, location: Place<'_>) -> Option<String> {
         let secret = text.trim_end_matches(['\r', '\n']);
         if secret.is_empty() {
             self.errors.push(location, "the secret is empty");
@@ -431,12 +425,12 @@ impl<'e> Compiler<'e> {
         providers: &[Entry<config::Provider>],
     ) -> Models {
         let names: Vec<&str> = providers.iter().filter_map(Named::name).collect();
-        let location = ROOT.push_key("models");
+        let location = ROOT.member("models");
         let mut compiled = Models::default();
         for (index, entry) in models.iter().enumerate() {
             let Some(model) = entry.read() else { continue };
             let name = model.name.0.as_str();
-            let location = location.push_index(index);
+            let location = location.element(index);
             let place = compiled.list.len();
             match name.strip_suffix('*') {
                 Some(prefix) => compiled.prefixes.push((prefix.to_owned(), place)),
@@ -459,9 +453,9 @@ impl<'e> Compiler<'e> {
         &mut self,
         targets: &[config::Target],
         providers: &[&str],
-        location: ValuePointerRef<'_>,
+        location: Place<'_>,
     ) -> Vec<Target> {
-        let location = location.push_key("targets");
+        let location = location.member("targets");
         let mut compiled = Vec::new();
         for (index, target) in targets.iter().enumerate() {
             let name = target.provider.0.as_str();
@@ -473,8 +467,8 @@ impl<'e> Compiler<'e> {
             if provider.is_none() && !providers.is_empty() {
                 let known = known(providers.iter().copied());
                 let message = format!("{} is not a provider; {known}", quoted(name));
-                let location = location.push_index(index);
-                self.errors.push(location.push_key("provider"), message);
+                let location = location.element(index);
+                self.errors.push(location.member("provider"), message);
             }
         }
         compiled

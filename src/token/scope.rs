@@ -2,10 +2,9 @@
 
 use core::time::Duration;
 
-use deserr::{Deserr, IntoValue, ValuePointerRef};
 use serde_json::Value;
 
-use crate::config::error::Errors;
+use crate::config::decode::{Decode as _, Place, fields};
 use crate::config::rules::MAX_CONDITIONS;
 use crate::config::secrets::Hidden;
 use crate::config::values::{List, ModelPattern, Name, Whole};
@@ -14,32 +13,25 @@ use crate::consumer::rule::{Ask, OPERATIONS, Pattern, Subject};
 use crate::endpoint::Operation;
 use crate::limit::Limits;
 
-/// The body of `POST /keyward/keys`.
-#[derive(Debug, Deserr)]
-#[deserr(error = Errors, deny_unknown_fields)]
-pub struct KeyRequest {
-    /// For whom; default: the caller. Only an admin may name somebody else.
-    #[deserr(default)]
-    pub consumer: Option<Name>,
-    /// Default: the longest that is allowed.
-    #[deserr(default)]
-    pub ttl: Option<Duration>,
-    /// The code of the second factor.
-    #[deserr(default)]
-    pub totp: Option<Hidden>,
-    #[deserr(default)]
-    pub models: Option<List<ModelPattern, 1, MAX_CONDITIONS>>,
-    #[deserr(default)]
-    pub endpoints: Option<List<Operation, 1, { OPERATIONS.len() }>>,
-    /// The client's address has to be in one of these.
-    #[deserr(default)]
-    pub cidrs: Option<List<Cidr, 1, MAX_CONDITIONS>>,
-    /// Besides those of its consumer.
-    #[deserr(default)]
-    pub limits: Limits,
-    /// Requests that may be sent with it.
-    #[deserr(default)]
-    pub uses: Option<Whole<1, { u32::MAX as u64 }>>,
+fields! {
+    /// The body of `POST /keyward/keys`.
+    #[derive(Debug)]
+    pub struct KeyRequest {
+        /// For whom; default: the caller. Only an admin may name somebody else.
+        pub consumer: Option<Name> = None,
+        /// Default: the longest that is allowed.
+        pub ttl: Option<Duration> = None,
+        /// The code of the second factor.
+        pub totp: Option<Hidden> = None,
+        pub models: Option<List<ModelPattern, 1, MAX_CONDITIONS>> = None,
+        pub endpoints: Option<List<Operation, 1, { OPERATIONS.len() }>> = None,
+        /// The client's address has to be in one of these.
+        pub cidrs: Option<List<Cidr, 1, MAX_CONDITIONS>> = None,
+        /// Besides those of its consumer.
+        pub limits: Limits = Limits::default(),
+        /// Requests that may be sent with it.
+        pub uses: Option<Whole<1, { u32::MAX as u64 }>> = None,
+    }
 }
 
 /// Members of a request that are not part of the key.
@@ -99,10 +91,7 @@ impl Scope {
     }
 
     /// `None` for what another version of Keyward may understand: it might narrow more.
-    pub fn from_claim(claim: Value) -> Option<Self> {
-        let claim = claim.into_value();
-        KeyRequest::deserialize_from_value(claim, ValuePointerRef::Origin)
-            .ok()
-            .map(KeyRequest::scope)
+    pub fn from_claim(claim: &Value) -> Option<Self> {
+        KeyRequest::decode(claim, Place::Root).ok().map(KeyRequest::scope)
     }
 }

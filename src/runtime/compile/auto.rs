@@ -72,7 +72,7 @@ impl Compiler<'_> {
         sorted::by_key(&mut models.prefixes, |(prefix, _)| core::cmp::Reverse(prefix.len()));
         if models.list.len() > MAX_MODELS {
             let message = format!("{} models with auto; at most {MAX_MODELS}", models.list.len());
-            self.errors.push(super::ROOT.push_key("models"), message);
+            self.errors.push(super::ROOT.member("models"), message);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use deserr::ValuePointerRef;
+use crate::config::decode::Place;
 
 use super::{Compiler, Entry, Named, Owner, ROOT};
 use crate::config::Config;
@@ -72,10 +72,10 @@ impl Compiler<'_> {
         let roles = self.roles(&config.roles, &references);
         let teams = self.teams(&config.teams, &references);
         let mut list = Vec::with_capacity(config.consumers.len());
-        let location = ROOT.push_key("consumers");
+        let location = ROOT.member("consumers");
         for (index, entry) in config.consumers.iter().enumerate() {
             let Some(consumer) = entry.read() else { continue };
-            list.push(self.consumer(consumer, &references, location.push_index(index)));
+            list.push(self.consumer(consumer, &references, location.element(index)));
         }
         let mut consumers = Consumers::new(list, teams, roles);
         // Indices are right only where every consumer could be read; all else is an error already.
@@ -91,22 +91,22 @@ impl Compiler<'_> {
     }
 
     fn roles(&mut self, roles: &[Entry<written::Role>], references: &References<'_>) -> Vec<Role> {
-        let location = ROOT.push_key("roles");
+        let location = ROOT.member("roles");
         let mut compiled = Vec::new();
         for (index, entry) in roles.iter().enumerate() {
             let Some(role) = entry.read() else { continue };
-            let rules = self.rules(&role.allow, &role.deny, references, location.push_index(index));
+            let rules = self.rules(&role.allow, &role.deny, references, location.element(index));
             compiled.push(Role { name: role.name.0.clone(), rules });
         }
         compiled
     }
 
     fn teams(&mut self, teams: &[Entry<written::Team>], references: &References<'_>) -> Vec<Team> {
-        let location = ROOT.push_key("teams");
+        let location = ROOT.member("teams");
         let mut compiled = Vec::new();
         for (index, entry) in teams.iter().enumerate() {
             let Some(team) = entry.read() else { continue };
-            let at = location.push_index(index);
+            let at = location.element(index);
             compiled.push(Team {
                 name: team.name.0.clone(),
                 enabled: team.enabled,
@@ -122,12 +122,12 @@ impl Compiler<'_> {
         &mut self,
         consumer: &written::Consumer,
         references: &References<'_>,
-        at: ValuePointerRef<'_>,
+        at: Place<'_>,
     ) -> Consumer {
         let team = consumer
             .team
             .as_ref()
-            .and_then(|team| self.find(&references.teams, team, at.push_key("team")));
+            .and_then(|team| self.find(&references.teams, team, at.member("team")));
         let roles = self.given_roles(&consumer.roles.0, references, at);
         let asked = consumer.mfa.is_some()
             || consumer.roles.0.iter().any(|r| references.asking_roles.contains(r.0.as_str()))
@@ -151,17 +151,17 @@ impl Compiler<'_> {
         &mut self,
         consumer: &written::Consumer,
         references: &References<'_>,
-        at: ValuePointerRef<'_>,
+        at: Place<'_>,
     ) -> Vec<OwnKeys> {
-        let at = at.push_key("provider_keys");
+        let at = at.member("provider_keys");
         let name = consumer.name.0.as_str();
         let mut compiled: Vec<OwnKeys> = Vec::new();
         for (index, own) in consumer.provider_keys.0.iter().enumerate() {
-            let at = at.push_index(index);
+            let at = at.element(index);
             let provider_name = own.provider.0.as_str();
             let owner = Owner::Consumer { consumer: name, provider: provider_name };
             let levels = self.keys(&owner, &own.keys.0, at);
-            let here = at.push_key("provider");
+            let here = at.member("provider");
             let found = self.find(&references.providers, &own.provider, here);
             let Some(provider) = found else { continue };
             if compiled.iter().any(|earlier| earlier.provider == provider) {
@@ -177,12 +177,12 @@ impl Compiler<'_> {
         &mut self,
         roles: &[Name],
         references: &References<'_>,
-        at: ValuePointerRef<'_>,
+        at: Place<'_>,
     ) -> Vec<usize> {
-        let at = at.push_key("roles");
+        let at = at.member("roles");
         let mut given = Vec::with_capacity(roles.len());
         for (index, role) in roles.iter().enumerate() {
-            given.extend(self.find(&references.roles, role, at.push_index(index)));
+            given.extend(self.find(&references.roles, role, at.element(index)));
         }
         given
     }
@@ -192,13 +192,13 @@ impl Compiler<'_> {
         allow: &conditions::RuleList,
         deny: &conditions::RuleList,
         references: &References<'_>,
-        at: ValuePointerRef<'_>,
+        at: Place<'_>,
     ) -> Rules {
         let mut compile = |rules: &conditions::RuleList, field: &str| {
-            let at = at.push_key(field);
+            let at = at.member(field);
             let mut compiled = Vec::with_capacity(rules.rules.len());
             for (index, rule) in rules.rules.iter().enumerate() {
-                let at = if rules.listed { at.push_index(index) } else { at };
+                let at = if rules.listed { at.element(index) } else { at };
                 compiled.push(self.rule(rule, references, at));
             }
             compiled
@@ -210,13 +210,13 @@ impl Compiler<'_> {
         &mut self,
         rule: &conditions::Rule,
         references: &References<'_>,
-        at: ValuePointerRef<'_>,
+        at: Place<'_>,
     ) -> Rule {
-        let at = at.push_key("providers");
+        let at = at.member("providers");
         let mut providers = |names: &[Name]| {
             let mut found = Vec::with_capacity(names.len());
             for (index, name) in names.iter().enumerate() {
-                let at = at.push_index(index);
+                let at = at.element(index);
                 found.extend(self.find(&references.providers, name, at));
             }
             found.into_iter().collect()
@@ -244,15 +244,15 @@ impl Compiler<'_> {
     }
 
     fn consumer_keys(&mut self, consumers: &[Entry<written::Consumer>]) -> Vec<ConsumerKey> {
-        let location = ROOT.push_key("consumers");
+        let location = ROOT.member("consumers");
         let mut seen: HashMap<[u8; 32], (usize, usize)> = HashMap::new();
         let mut compiled = Vec::new();
         for (consumer, entry) in consumers.iter().enumerate() {
             let Some(written) = entry.read() else { continue };
-            let at = location.push_index(consumer);
-            let at = at.push_key("keys");
+            let at = location.element(consumer);
+            let at = at.member("keys");
             for (index, key) in written.keys.0.iter().enumerate() {
-                let at = at.push_index(index);
+                let at = at.element(index);
                 let Some(digest) = self.presented_key(&key.key, at) else { continue };
                 if let Some((other, first)) = seen.get(&digest.0) {
                     let message = format!("the same key as consumers[{other}].keys[{first}]");
@@ -268,18 +268,14 @@ impl Compiler<'_> {
     }
 
     /// The digest of a key that somebody presents.
-    pub(super) fn presented_key(
-        &mut self,
-        key: &PresentedKey,
-        at: ValuePointerRef<'_>,
-    ) -> Option<KeyDigest> {
+    pub(super) fn presented_key(&mut self, key: &PresentedKey, at: Place<'_>) -> Option<KeyDigest> {
         let (secret, at) = match key {
             PresentedKey::Sha256(digest) => return Some(KeyDigest(digest.0)),
             PresentedKey::Environment(name) => {
-                (self.environment_secret(name, at.push_key("env"))?, at.push_key("env"))
+                (self.environment_secret(name, at.member("env"))?, at.member("env"))
             }
             PresentedKey::Inline(text) => {
-                (self.header_secret(&text.0, at.push_key("inline"))?, at.push_key("inline"))
+                (self.header_secret(&text.0, at.member("inline"))?, at.member("inline"))
             }
         };
         if secret.len() > MAX_KEY {
@@ -290,18 +286,18 @@ impl Compiler<'_> {
     }
 
     fn identities(&mut self, entries: &[Entry<written::Consumer>], consumers: &mut Consumers) {
-        let location = ROOT.push_key("consumers");
+        let location = ROOT.member("consumers");
         for (index, entry) in entries.iter().enumerate() {
             let Some(consumer) = entry.read() else { continue };
-            let at = location.push_index(index);
-            let at = at.push_key("identities");
+            let at = location.element(index);
+            let at = at.member("identities");
             for (position, identity) in consumer.identities.0.iter().enumerate() {
                 match consumers.find(&identity.0).and_then(|other| consumers.get(other)) {
                     Some(other) => {
                         let identity = quoted(&identity.0);
                         let message =
                             format!("{identity} is also an identity of consumer {}", other.name);
-                        self.errors.push(at.push_index(position), message);
+                        self.errors.push(at.element(position), message);
                     }
                     None => consumers.alias(identity.0.clone(), index),
                 }
@@ -315,8 +311,8 @@ impl Compiler<'_> {
         consumers: &[Entry<written::Consumer>],
     ) -> Option<ConsumerIndex> {
         let Anonymous::Consumer(name) = anonymous else { return None };
-        let at = ROOT.push_key("anonymous");
-        self.find(&Names::new("a consumer", consumers), name, at.push_key("consumer"))
+        let at = ROOT.member("anonymous");
+        self.find(&Names::new("a consumer", consumers), name, at.member("consumer"))
     }
 
     fn sources(&mut self, config: &Config, consumers: &mut Consumers) {
@@ -325,10 +321,10 @@ impl Compiler<'_> {
             consumers.sources.extend(keys.then_some(Source::Key));
             return;
         };
-        let at = ROOT.push_key("identify");
+        let at = ROOT.member("identify");
         for (index, source) in identify.0.iter().enumerate() {
             if identify.0.iter().take(index).any(|earlier| earlier == source) {
-                self.errors.push(at.push_index(index), "is listed twice");
+                self.errors.push(at.element(index), "is listed twice");
             }
             consumers.sources.push(match source {
                 written::Source::Key => Source::Key,
@@ -352,7 +348,7 @@ impl Compiler<'_> {
     }
 
     /// The position of a name among those that there are.
-    fn find(&mut self, names: &Names<'_>, name: &Name, at: ValuePointerRef<'_>) -> Option<usize> {
+    fn find(&mut self, names: &Names<'_>, name: &Name, at: Place<'_>) -> Option<usize> {
         let found = names.positions.get(name.0.as_str()).copied();
         if found.is_none() {
             let known = known(names.list.iter().copied());

@@ -26,12 +26,12 @@ struct Unpriced<'r> {
 
 impl Compiler<'_> {
     pub(super) fn prices(&mut self, config: &Config, providers: &mut [Provider]) {
-        let location = ROOT.push_key("prices");
+        let location = ROOT.member("prices");
         let names: Vec<&str> = providers.iter().map(|p| p.name.as_str()).collect();
         let mut by_provider: HashMap<usize, Prices> = HashMap::new();
         for (index, entry) in config.prices.iter().enumerate() {
             let Some(written) = entry.read() else { continue };
-            let at = location.push_index(index);
+            let at = location.element(index);
             let name = written.provider.0.as_str();
             let Some(provider) = names.iter().position(|known| *known == name) else {
                 let known = known(names.iter().copied());
@@ -39,7 +39,7 @@ impl Compiler<'_> {
                 // A provider that could not be read is an error already.
                 let is_broken = config.providers.iter().any(|entry| entry.read().is_none());
                 if !is_broken {
-                    self.errors.push(at.push_key("provider"), message);
+                    self.errors.push(at.member("provider"), message);
                 }
                 continue;
             };
@@ -58,7 +58,7 @@ impl Compiler<'_> {
             };
             if list.iter().any(|(earlier, _)| earlier == model) {
                 let message = format!("{} of {name} has a price already", quoted(&written.model.0));
-                self.errors.push(at.push_key("model"), message);
+                self.errors.push(at.member("model"), message);
             }
             list.push((model.to_owned(), price));
         }
@@ -110,7 +110,7 @@ impl Compiler<'_> {
         if of_addresses.is_some_and(Limits::has_cost)
             && let Some(message) = message(all)
         {
-            self.errors.push(ROOT.push_key("client_address").push_key("limits"), message);
+            self.errors.push(ROOT.member("client_address").member("limits"), message);
         }
         self.check_keys(&unpriced, providers, consumers);
     }
@@ -129,8 +129,8 @@ impl Compiler<'_> {
         if limits.has_cost()
             && let Some(message) = message(unpriced)
         {
-            let at = ROOT.push_key(section);
-            self.errors.push(at.push_index(index).push_key("limits"), message);
+            let at = ROOT.member(section);
+            self.errors.push(at.element(index).member("limits"), message);
         }
     }
 

@@ -3,10 +3,10 @@
 //! A provider or consumer that does not decode as a whole is not compiled, so nobody reads its secrets. An
 //! operator who mends what was wrong with it should not find a missing variable only then.
 
-use deserr::{Deserr, ValuePointerRef};
 use serde_json::Value;
 
 use super::{Compiler, Environment, ROOT};
+use crate::config::decode::{FromText as _, Place};
 use crate::config::error::Errors;
 use crate::config::secrets::EnvironmentName;
 
@@ -17,30 +17,28 @@ pub(super) fn unread_variables(document: &Value, environment: Environment<'_>) -
     compiler.errors
 }
 
-fn visit(compiler: &mut Compiler<'_>, value: &Value, location: ValuePointerRef<'_>) {
+fn visit(compiler: &mut Compiler<'_>, value: &Value, location: Place<'_>) {
     match value {
         Value::Array(elements) => {
             for (index, element) in elements.iter().enumerate() {
-                visit(compiler, element, location.push_index(index));
+                visit(compiler, element, location.element(index));
             }
         }
         Value::Object(members) => {
             if let (Some(Value::String(name)), 1) = (members.get("env"), members.len()) {
-                variable(compiler, name, location.push_key("env"));
+                variable(compiler, name, location.member("env"));
             }
             for (key, member) in members {
-                visit(compiler, member, location.push_key(key));
+                visit(compiler, member, location.member(key));
             }
         }
         _ => {}
     }
 }
 
-fn variable(compiler: &mut Compiler<'_>, name: &str, location: ValuePointerRef<'_>) {
-    let value = deserr::Value::<Value>::String(name.to_owned());
-    let name: Result<EnvironmentName, Errors> = Deserr::deserialize_from_value(value, location);
+fn variable(compiler: &mut Compiler<'_>, name: &str, location: Place<'_>) {
     // Any other text is an error of decoding.
-    if let Ok(name) = name {
+    if let Ok(name) = EnvironmentName::from_text(name) {
         compiler.environment_secret(&name, location);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use deserr::ValuePointerRef;
+use crate::config::decode::Place;
 
 use super::{Compiler, ROOT};
 use crate::config::consumers::Consumer;
@@ -17,21 +17,21 @@ const MIN_SIGNING_SECRET: usize = 32;
 
 impl Compiler<'_> {
     pub(super) fn temporary_keys(&mut self, written: &TemporaryKeys) -> Signing {
-        let at = ROOT.push_key("temporary_keys");
-        let at = at.push_key("secrets");
+        let at = ROOT.member("temporary_keys");
+        let at = at.member("secrets");
         let mut seen = HashMap::new();
         let mut secrets = Vec::with_capacity(written.secrets.0.len());
         for (index, signing) in written.secrets.0.iter().enumerate() {
-            let at = at.push_index(index);
+            let at = at.element(index);
             let id = signing.id.0.as_str();
             if let Some(first) = seen.insert(id, index) {
                 let message = format!("{} is also the id of secrets[{first}]", quoted(id));
-                self.errors.push(at.push_key("id"), message);
+                self.errors.push(at.member("id"), message);
             }
             let Some(secret) = self.kept_secret(&signing.secret, at) else { continue };
             if secret.len() < MIN_SIGNING_SECRET {
                 let message = format!("the secret is shorter than {MIN_SIGNING_SECRET} bytes");
-                self.errors.push(at.push_key(field(&signing.secret)), message);
+                self.errors.push(at.member(field(&signing.secret)), message);
             }
             let id = id.to_owned();
             secrets.push(Secret { id, secret: Hidden(secret), valid: signing.valid });
@@ -44,20 +44,20 @@ impl Compiler<'_> {
         &mut self,
         consumer: &Consumer,
         asked: bool,
-        at: ValuePointerRef<'_>,
+        at: Place<'_>,
     ) -> Option<totp::Secret> {
         let Some(written) = &consumer.totp else {
             if asked {
                 let message = "missing, and mfa asks for it here or in one of the roles";
-                self.errors.push(at.push_key("totp"), message);
+                self.errors.push(at.member("totp"), message);
             }
             return None;
         };
-        let at = at.push_key("totp");
+        let at = at.member("totp");
         let text = self.kept_secret(written, at)?;
         let Some(secret) = totp::Secret::parse(&text) else {
             let message = "expected base32 of at least 16 bytes";
-            self.errors.push(at.push_key(field(written)), message);
+            self.errors.push(at.member(field(written)), message);
             return None;
         };
         if !asked {
@@ -68,8 +68,8 @@ impl Compiler<'_> {
         asked.then_some(secret)
     }
 
-    fn kept_secret(&mut self, secret: &KeptSecret, at: ValuePointerRef<'_>) -> Option<String> {
-        let at = at.push_key(field(secret));
+    fn kept_secret(&mut self, secret: &KeptSecret, at: Place<'_>) -> Option<String> {
+        let at = at.member(field(secret));
         match secret {
             KeptSecret::Environment(name) => self.environment_secret(name, at),
             KeptSecret::Inline(text) => self.header_secret(&text.0, at),
