@@ -242,16 +242,28 @@ pub(super) fn broken(word: &str) -> Option<Failure<'static>> {
 
 /// Gemini's counts, cumulative in a stream.
 #[derive(Debug, Default)]
-pub(super) struct Counts(Option<Usage>);
+pub(super) struct Counts {
+    usage: Option<Usage>,
+    /// What was read last: every chunk of a stream has it, and often says the same.
+    read: String,
+}
 
 impl Counts {
-    pub(super) fn note(&mut self, metadata: &str) {
-        if let Some(usage) = usage::parse(metadata.as_bytes()) {
-            self.0 = Some(self.0.unwrap_or_default().max(usage));
+    /// Whether this is news.
+    pub(super) fn note(&mut self, metadata: &str) -> bool {
+        if self.read == metadata {
+            return false;
         }
+        self.read.clear();
+        self.read.push_str(metadata);
+        let before = self.usage;
+        if let Some(usage) = usage::parse(metadata.as_bytes()) {
+            self.usage = Some(before.unwrap_or_default().max(usage));
+        }
+        self.usage != before
     }
 
     pub(super) fn usage(&self) -> Option<Usage> {
-        self.0
+        self.usage
     }
 }

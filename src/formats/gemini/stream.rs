@@ -54,11 +54,10 @@ impl stream::StreamReader for StreamReader {
             self.id = id.to_string();
             each(Event::Start { id, model: chunk.model_version.unwrap_or_default() });
         }
-        if let Some(metadata) = chunk.usage_metadata {
-            self.counts.note(metadata.get());
-            if let Some(usage) = self.counts.usage() {
-                each(Event::Usage(usage));
-            }
+        if chunk.usage_metadata.is_some_and(|metadata| self.counts.note(metadata.get()))
+            && let Some(usage) = self.counts.usage()
+        {
+            each(Event::Usage(usage));
         }
         let Some(candidate) = chunk.candidates.into_iter().flatten().next() else {
             if let Some(refusal) = chunk.prompt_feedback.and_then(|feedback| feedback.refusal()) {
