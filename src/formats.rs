@@ -33,6 +33,7 @@ mod json;
 mod openai;
 mod responses;
 mod seal;
+mod shape;
 mod stream;
 mod translation;
 
