@@ -34,9 +34,10 @@ use crate::consumer::cidr::{Cidr, parse_address};
 use crate::consumer::identify::Caller;
 use crate::effect::Cx;
 use crate::ledger::{Edit, Unwritten};
-use crate::limit::account::{self, Account};
+use crate::limit::account::{self, Account, Statement};
 use crate::limit::{Amounts, Kind, Limits, Subject, refusal};
 use crate::reply::{Refusal, in_words, whole_seconds};
+use crate::runtime::Runtime;
 use crate::sorted;
 use crate::table::{Change, Full, Listed, Place, Table};
 use crate::time::UnixTime;
@@ -92,41 +93,59 @@ pub struct Blocked {
     pub until: UnixTime,
 }
 
-/// A request comes. Where it is from, if that is limited or may be blocked.
+/// A request comes. Where it is from, if that is limited or may be blocked, and how its limits on requests stand.
 ///
 /// # Errors
 /// The refusal, 429: it is blocked, or has no requests left.
-pub fn arrive(cx: &mut Cx<'_>, caller: &Caller) -> Result<Option<Source>, Refusal> {
-    let Some(guard) = &cx.runtime.client_address else { return Ok(None) };
+pub fn arrive(
+    cx: &mut Cx<'_>,
+    caller: &Caller,
+) -> Result<(Option<Source>, Vec<Statement>), Refusal> {
+    let nobody = (None, Vec::new());
+    let Some(guard) = &cx.runtime.client_address else { return Ok(nobody) };
     let address = caller.address.as_deref().and_then(parse_address);
     let Some(address) = address.filter(|a| !guard.exempt.iter().any(|cidr| cidr.contains(*a)))
     else {
-        return Ok(None);
+        return Ok(nobody);
     };
     let source = Source::of(address);
     if guard.block.is_some()
-        && let Some(blocked) = BLOCKED.read(place(cx), &source.id())
+        && let Some(blocked) = BLOCKED.read(Place::of(cx), &source.id())
     {
         return Err(refusal_of(&blocked, cx.now));
     }
-    if !guard.requests.is_empty() {
-        let subject = source.subject(&guard.requests);
-        let one = Amounts { requests: 1, ..Amounts::default() };
-        if let Err(exceeded) = account::charge(cx, &[subject], one) {
+    if guard.requests.is_empty() {
+        return Ok((Some(source), Vec::new()));
+    }
+    let one = Amounts { requests: 1, ..Amounts::default() };
+    match account::charge(cx, &[source.subject(&guard.requests)], one) {
+        Ok((_, statements)) => Ok((Some(source), statements)),
+        Err(exceeded) => {
             let labels = [("by", Kind::Address.as_str()), ("limit", &refusal::label(&exceeded))];
             cx.count("limited", &labels);
             strike(cx, source, Offence::Limit);
-            return Err(refusal::of(&exceeded, cx.now));
+            Err(refusal::of(&exceeded, cx.now))
         }
     }
-    Ok(Some(source))
 }
 
 /// The limits of an address that are charged when it is known what a request asks for.
-pub fn subject(cx: &Cx<'_>, source: Option<Source>) -> Option<Subject<'static>> {
-    let guard = cx.runtime.client_address.as_ref()?;
-    let subject = source?.subject(&guard.amounts);
-    (!guard.amounts.is_empty()).then(|| subject.into_owned())
+pub fn subject(runtime: &Runtime, source: Option<Source>) -> Option<Subject<'_>> {
+    let amounts = &runtime.client_address.as_ref()?.amounts;
+    let source = source.filter(|_| !amounts.is_empty())?;
+    Some(source.subject(amounts))
+}
+
+pub fn limits_requests(runtime: &Runtime) -> bool {
+    runtime.client_address.as_ref().is_some_and(|guard| !guard.requests.is_empty())
+}
+
+/// How all limits of an address stand.
+pub fn statements(cx: &Cx<'_>, source: Source) -> Vec<Statement> {
+    let Some(guard) = &cx.runtime.client_address else { return Vec::new() };
+    let seen: Seen = SEEN.read(Place::of(cx), source.to_string().as_bytes()).unwrap_or_default();
+    let limits = [&guard.requests, &guard.amounts].into_iter().filter(|limits| !limits.is_empty());
+    limits.map(|limits| seen.account.statement(Kind::Address, limits, cx.now)).collect()
 }
 
 /// A request from there was refused.
@@ -134,8 +153,8 @@ pub fn strike(cx: &mut Cx<'_>, source: Source, offence: Offence) {
     let Some(block) = cx.runtime.client_address.as_ref().and_then(|guard| guard.block) else {
         return;
     };
-    let (now, id) = (cx.now, source.id());
-    let due = SEEN.update(place(cx), &id, |entry: Option<(Seen, UnixTime)>| {
+    let (now, text) = (cx.now, source.to_string());
+    let due = SEEN.update(Place::of(cx), text.as_bytes(), |entry: Option<(Seen, UnixTime)>| {
         let (mut seen, expires) = entry.unwrap_or_default();
         let over = seen.since.after(block.within) <= now || now < seen.since;
         if over || seen.strikes == 0 {
@@ -155,13 +174,12 @@ pub fn strike(cx: &mut Cx<'_>, source: Source, offence: Offence) {
     }
     let until = now.after(block.lasts);
     let blocked = Blocked { source, offence, until };
-    let written =
-        BLOCKED.update(place(cx), &id, |_| (Change::Put(blocked.clone(), blocked.until), ()));
+    let written = BLOCKED
+        .update(Place::of(cx), &source.id(), |_| (Change::Put(blocked.clone(), blocked.until), ()));
     if written.is_err() {
         return cx.lost(Err(Unwritten));
     }
     cx.count("addresses_blocked", &[("reason", offence.as_str())]);
-    let text = source.to_string();
     let event = Event { audit: "block", who: "keyward", what: &text, from: &text };
     let more = [
         ("reason", offence.as_str().into()),
@@ -177,7 +195,7 @@ pub fn blocked(cx: &Cx<'_>) -> Vec<Blocked> {
         return Vec::new();
     }
     let mut all: Vec<Blocked> =
-        BLOCKED.list(place(cx)).into_iter().map(|Listed { payload, .. }| payload).collect();
+        BLOCKED.list(Place::of(cx)).into_iter().map(|Listed { payload, .. }| payload).collect();
     sorted::by_key(&mut all, |blocked| blocked.until);
     all
 }
@@ -189,7 +207,7 @@ pub(crate) fn update_account<R>(
     mut change: impl FnMut(&mut Account) -> Edit<R>,
 ) -> Result<R, Unwritten> {
     let now = cx.now;
-    let updated = SEEN.update(place(cx), subject.slot.as_bytes(), |entry| {
+    let updated = SEEN.update(Place::of(cx), subject.slot.as_bytes(), |entry| {
         let (mut seen, expires): (Seen, UnixTime) = entry.unwrap_or_default();
         match change(&mut seen.account) {
             Edit::Keep(result) => (Change::Keep, result),
@@ -200,10 +218,6 @@ pub(crate) fn update_account<R>(
         }
     });
     updated.map_err(|_| Unwritten)
-}
-
-fn place<'a>(cx: &Cx<'a>) -> Place<'a> {
-    Place { shared: cx.shared, key: cx.process_key, now: cx.now }
 }
 
 fn refusal_of(blocked: &Blocked, now: UnixTime) -> Refusal {
@@ -234,9 +248,12 @@ impl Source {
         })
     }
 
-    /// What finds it in a table.
-    fn id(self) -> Vec<u8> {
-        self.to_string().into_bytes()
+    /// What finds it among the blocked.
+    fn id(self) -> [u8; 16] {
+        match self.0 {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+            IpAddr::V6(v6) => v6.octets(),
+        }
     }
 
     fn subject(self, limits: &Limits) -> Subject<'_> {

@@ -31,7 +31,7 @@ use crate::consumer::cidr;
 use crate::consumer::identify::{By, Caller, Presented, presented, unauthenticated};
 use crate::consumer::rule::OPERATIONS;
 use crate::effect::Cx;
-use crate::endpoint::{Dialect, Operation, RouteError};
+use crate::endpoint::{Dialect, Operation, RouteError, takes};
 use crate::headers::Headers;
 use crate::intake;
 use crate::reply::{Refusal, Reply};
@@ -180,9 +180,9 @@ fn route<'p>(method: &str, rest: &'p str) -> Result<Call<'p>, RouteError> {
         "usage" => (Call::Usage, "GET"),
         "keys" => (Call::IssueKey, "POST"),
         "access" => match method {
-            "GET" => (Call::ListAccess, "GET"),
+            "GET" | "HEAD" => (Call::ListAccess, "GET"),
             "POST" => (Call::AskAccess, "POST"),
-            _ => return Err(RouteError::Method("GET, POST")),
+            _ => return Err(RouteError::Method("GET, HEAD, POST")),
         },
         _ => match (id("keys/"), id("access/")) {
             (Some(id), _) => (Call::RevokeKey(id), "DELETE"),
@@ -190,7 +190,7 @@ fn route<'p>(method: &str, rest: &'p str) -> Result<Call<'p>, RouteError> {
             (None, None) => return Err(RouteError::Unknown),
         },
     };
-    if method == wanted { Ok(call) } else { Err(RouteError::Method(wanted)) }
+    takes(wanted, method).map(|()| call)
 }
 
 /// What is not configured does not exist.

@@ -24,6 +24,8 @@ pub enum Effect {
     /// Adds to a counter, named `NAME;label=value;…` with the labels in a fixed order for each name; the
     /// configuration bounds their values.
     Count(String, u64),
+    /// Adds one value to a histogram, named as a counter is.
+    Measure(String, u64),
     Log(log::Level, String),
     /// Lets the headers of the answer go on after the callback, although its flow is to pause.
     ResumeResponse,
@@ -96,15 +98,11 @@ impl<'a> Cx<'a> {
     }
 
     pub fn count_by(&mut self, name: &'static str, labels: &[(&'static str, &str)], by: u64) {
-        // Names are about this long: one allocation, on the way of every request.
-        let mut counter = String::with_capacity(96);
-        counter.push_str(name);
-        for (label, value) in labels {
-            for part in [";", label, "=", value] {
-                counter.push_str(part);
-            }
-        }
-        self.effects.push(Effect::Count(counter, by));
+        self.effects.push(Effect::Count(metric(name, labels), by));
+    }
+
+    pub fn measure(&mut self, name: &'static str, labels: &[(&'static str, &str)], value: u64) {
+        self.effects.push(Effect::Measure(metric(name, labels), value));
     }
 
     /// Notes that shared data did not take a count, so that the loss is seen.
@@ -113,4 +111,16 @@ impl<'a> Cx<'a> {
             self.count("records_unwritten", &[]);
         }
     }
+}
+
+fn metric(name: &str, labels: &[(&'static str, &str)]) -> String {
+    // Names are about this long: one allocation, on the way of every request.
+    let mut metric = String::with_capacity(96);
+    metric.push_str(name);
+    for (label, value) in labels {
+        for part in [";", label, "=", value] {
+            metric.push_str(part);
+        }
+    }
+    metric
 }

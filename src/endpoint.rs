@@ -74,7 +74,7 @@ pub enum Route<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RouteError {
     Unknown,
-    /// The path exists; the only method it takes.
+    /// The path exists; the methods it takes, as in `Allow`.
     Method(&'static str),
     /// Google's streams without `alt=sse` are arrays, which are not passed on.
     Array,
@@ -249,7 +249,17 @@ pub fn route<'a>(method: &str, path: &'a str) -> Result<Route<'a>, RouteError> {
         },
         (None, None) => return Err(RouteError::Unknown),
     };
-    if method == wanted { Ok(route) } else { Err(RouteError::Method(wanted)) }
+    takes(wanted, method).map(|()| route)
+}
+
+/// Whatever has GET has HEAD as well (RFC 9110, section 9.1): Envoy leaves out the content of what answers it.
+pub fn takes(wanted: &'static str, method: &str) -> Result<(), RouteError> {
+    match wanted {
+        _ if method == wanted => Ok(()),
+        "GET" if method == "HEAD" => Ok(()),
+        "GET" => Err(RouteError::Method("GET, HEAD")),
+        _ => Err(RouteError::Method(wanted)),
+    }
 }
 
 /// `/v1beta/models/MODEL:METHOD`, of each version of Google's API: its clients choose one, the provider's base path
@@ -295,7 +305,9 @@ mod tests {
             ("POST", "/v1beta/chat/completions", Err(RouteError::Unknown)),
             ("GET", "/keyward/status", Err(RouteError::Unknown)),
             ("GET", "/v1/chat/completions", Err(RouteError::Method("POST"))),
-            ("POST", "/v1/models", Err(RouteError::Method("GET"))),
+            ("HEAD", "/v1/models", Ok(Route::Models)),
+            ("HEAD", "/v1/chat/completions", Err(RouteError::Method("POST"))),
+            ("POST", "/v1/models", Err(RouteError::Method("GET, HEAD"))),
             ("POST", "/v1/files", Err(RouteError::Unknown)),
             ("POST", "/v1/chat/completions/", Err(RouteError::Unknown)),
             ("POST", "/v1//chat/completions", Err(RouteError::Unknown)),

@@ -15,6 +15,10 @@
 //! | `bedrock` (Converse) | | the same |
 //! | `cohere` (Chat, version 2) | | the same |
 //!
+//! What chat completions take and the services of other formats refuse is put in order on the way: a conversation
+//! that the assistant begins gets a user's `…` in front, neighbours become one turn, results of tools stand first in
+//! theirs, and what was said while they were awaited behind them.
+//!
 //! Each format documents in tables what it maps, drops and refuses. A translation fails closed: what cannot be
 //! translated is an error in the client's format, and no byte of the provider's reaches a client.
 
@@ -153,6 +157,11 @@ impl Format {
         }
     }
 
+    /// Whether what a model takes, and so what is refused, depends on its name.
+    pub const fn differs_by_model(self) -> bool {
+        matches!(self, Self::Bedrock | Self::Gemini | Self::Vertex)
+    }
+
     /// Whether a request in the client's own words still has to be wrapped for the provider ([`Self::wrap`]).
     pub const fn wraps(self) -> bool {
         matches!(self, Self::VertexAnthropic)
@@ -195,23 +204,51 @@ pub fn request(
     if endpoint == Endpoint::Embeddings {
         return embed(kind, body, model);
     }
-    let (request, echo) = match endpoint.dialect() {
+    let (mut request, echo) = match endpoint.dialect() {
         Dialect::OpenAi => (openai::read(body)?, Echo::default()),
         Dialect::Anthropic => (anthropic::read_request(body)?, Echo::default()),
         Dialect::Responses => responses::read_request(body)?,
         Dialect::Gemini => return Err(json::not_supported("body")),
     };
+    if !matches!(kind.format, Format::OpenAi | Format::Cohere) {
+        request.begin_with_user();
+    }
     let body = match kind.format {
-        Format::OpenAi => openai::write_request(&request, upstream)?,
-        Format::Anthropic => anthropic::write(&request, model)?,
-        Format::Bedrock => bedrock::write(&request, model)?,
-        Format::Cohere => cohere::write(&request, model)?,
-        Format::Gemini => gemini::write(&request, model, Service::AiStudio)?,
-        Format::Vertex => gemini::write(&request, model, Service::Vertex)?,
-        Format::VertexAnthropic => anthropic::vertex::body(&anthropic::write(&request, model)?)
-            .ok_or_else(|| json::must_be("body", "a request that can be written"))?,
+        Format::OpenAi => openai::write_request(&request, upstream),
+        Format::Anthropic => anthropic::write(&request, model),
+        Format::Bedrock => bedrock::write(&request, model),
+        Format::Cohere => cohere::write(&request, model),
+        Format::Gemini => gemini::write(&request, model, Service::AiStudio),
+        Format::Vertex => gemini::write(&request, model, Service::Vertex),
+        Format::VertexAnthropic => anthropic::write(&request, model).and_then(|body| {
+            anthropic::vertex::body(&body)
+                .ok_or_else(|| json::must_be("body", "a request that can be written"))
+        }),
     };
+    let body = body.map_err(|error| in_words_of(endpoint.dialect(), error))?;
     Ok(Written { body, echo })
+}
+
+/// Writers name members of the whole request as chat completions do; a client is told of its own.
+fn in_words_of(dialect: Dialect, error: Unsupported) -> Unsupported {
+    let param = match (dialect, error.param.as_str()) {
+        (Dialect::Anthropic, "parallel_tool_calls") => "tool_choice.disable_parallel_tool_use",
+        (Dialect::Anthropic, "response_format") => "output_config.format",
+        (Dialect::Anthropic, "stop") => "stop_sequences",
+        (Dialect::Responses, "response_format") => "text.format",
+        _ => return error,
+    };
+    Unsupported::new(param, error.message)
+}
+
+/// Moves what `belongs` to the front, in order.
+fn in_front<T>(items: &mut Vec<T>, belongs: fn(&T) -> bool) {
+    if items.iter().any(belongs) {
+        let (mut front, rest): (Vec<_>, Vec<_>) =
+            core::mem::take(items).into_iter().partition(belongs);
+        front.extend(rest);
+        *items = front;
+    }
 }
 
 /// About how many tokens a request to Messages has; the body need not ask for an answer.
@@ -285,6 +322,8 @@ pub fn cut_event(dialect: Dialect, out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod front_tests;
+#[cfg(test)]
+mod odd_tests;
 #[cfg(test)]
 #[expect(clippy::needless_pass_by_value, reason = "tables pass on what `json!` makes")]
 mod tests;

@@ -75,7 +75,7 @@ impl Gateway {
             return self.plan(cx, plan);
         }
         match intake::arrive(cx, headers, caller) {
-            Ok(source) => self.source = source,
+            Ok((source, statements)) => (self.source, self.statements) = (source, statements),
             Err(reply) => return self.answer(cx, reply),
         }
         if let Some(call) = admin::head(cx, headers, caller, end_of_stream) {
@@ -121,7 +121,7 @@ impl Gateway {
         match plan {
             Ok(mut plan) => {
                 match intake::charge(cx, pending, &mut plan) {
-                    Ok(statements) => self.statements = statements,
+                    Ok(statements) => self.statements.extend(statements),
                     Err(refusal) => return self.answer(cx, refusal.reply(plan.endpoint.dialect())),
                 }
                 intake::count_request(cx, &plan);
@@ -164,7 +164,7 @@ impl Gateway {
         if is_answered(headers) || status < 400 {
             self.answer = Some(if status < 400 { Given::Answer } else { Given::Error });
             // A refusal has its own hints.
-            if plan.toll.is_some() && status < 400 {
+            if status < 400 {
                 if self.statements.is_empty() {
                     self.statements = toll::statements(cx, plan);
                 }

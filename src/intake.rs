@@ -52,7 +52,7 @@ pub struct Pending {
     /// Of an upload.
     pub boundary: Option<Boundary>,
     pub access: Access,
-    /// Whom the request is charged on besides its consumer, that one's team and the model.
+    /// Whom the request is charged on besides its address, its consumer, that one's team and the model.
     pub charged: Vec<Subject<'static>>,
     /// Where it comes from, if that is limited or may be blocked.
     pub source: Option<Source>,
@@ -74,12 +74,13 @@ pub fn sanitize(cx: &mut Cx<'_>, headers: &Headers, keep: impl Fn(&str) -> bool)
     }
 }
 
-/// Before anything else: whether the address that a request comes from may ask at all. `Err` is the answer.
+/// Before anything else: whether the address that a request comes from may ask at all, and how its limits stand.
+/// `Err` is the answer.
 pub fn arrive(
     cx: &mut Cx<'_>,
     headers: &Headers,
     caller: &Caller,
-) -> Result<Option<Source>, Reply> {
+) -> Result<(Option<Source>, Vec<Statement>), Reply> {
     address::arrive(cx, caller).map_err(|refusal| {
         let path = headers.text(":path").unwrap_or_default();
         refusal.reply(endpoint::dialect(path, headers))
@@ -133,11 +134,7 @@ pub fn head(
         path: path.to_owned(),
         named,
         boundary,
-        charged: address::subject(cx, source)
-            .into_iter()
-            .chain(key)
-            .chain(access.route_limits())
-            .collect(),
+        charged: key.into_iter().chain(access.route_limits()).collect(),
         access,
         source,
         session,

@@ -113,14 +113,24 @@ pub enum Standing {
 /// How long a probe keeps others away if nothing is heard of it.
 pub const PROBE_LEASE: Duration = Duration::from_secs(30);
 
+/// What was learnt by a clock that has gone back by more than this says nothing: that clock was wrong, and might
+/// keep a key away for years.
+const CLOCK_STEP: Duration = Duration::from_secs(5 * 60);
+
 impl Rest {
     pub fn standing(&self, now: UnixTime) -> Standing {
         match self.reason {
             None => Standing::Ready,
-            Some(reason) if now < self.until => Standing::Resting(self.until, reason),
-            Some(_) if now < self.probe => Standing::Probing(self.probe),
+            Some(reason) if !self.is_over(now) => Standing::Resting(self.until, reason),
+            Some(_) if now < self.probe && self.probe <= now.after(PROBE_LEASE) => {
+                Standing::Probing(self.probe)
+            }
             Some(_) => Standing::Recovering,
         }
+    }
+
+    fn is_over(&self, now: UnixTime) -> bool {
+        now >= self.until || is_from_ahead(self.since, now)
     }
 
     /// Puts to rest on what was learnt by a request sent at `sent`. Returns whether that is a transition
@@ -154,8 +164,13 @@ impl Rest {
 
     /// Whether there was a rest, it is over, and an answer to a request sent at `sent` tells how it stands.
     fn is_told_by(&self, sent: UnixTime, now: UnixTime) -> bool {
-        self.reason.is_some() && sent > self.since && now >= self.until
+        let told = sent > self.since || is_from_ahead(self.since, now);
+        self.reason.is_some() && told && self.is_over(now)
     }
+}
+
+fn is_from_ahead(moment: UnixTime, now: UnixTime) -> bool {
+    now.until(moment) > CLOCK_STEP
 }
 
 impl Record {
@@ -273,7 +288,7 @@ impl Gauge {
     }
 
     fn left(&self, now: UnixTime) -> Option<u64> {
-        let known = self.limit > 0 && now < self.reset;
+        let known = self.limit > 0 && now < self.reset && !is_from_ahead(self.at, now);
         let refilled = self.refilled(now).unwrap_or_default();
         known.then(|| self.remaining.saturating_add(refilled).min(self.limit))
     }
@@ -316,6 +331,31 @@ mod tests {
         assert!(!rest.clear(T, at(41)), "an answer to a request from before the rest");
         assert!(rest.clear(at(40), at(41)));
         assert_eq!(rest, Rest::default());
+    }
+
+    #[test]
+    fn a_clock_that_was_far_ahead_keeps_no_key_away() {
+        let ahead = at(365 * 86_400);
+        let until = ahead.after(Duration::from_secs(60));
+        let mut rest = Rest::default();
+        assert!(rest.enter(cause(Reason::RateLimited, until), ahead, ahead));
+        rest.probe = until.after(PROBE_LEASE);
+        assert_eq!(rest.standing(ahead), Standing::Resting(until, Reason::RateLimited));
+        assert_eq!(rest.standing(at(0)), Standing::Recovering, "one request may try");
+        rest.probe = at(30);
+        assert_eq!(rest.standing(at(1)), Standing::Probing(at(30)));
+        let mut refused = rest;
+        assert!(refused.enter(cause(Reason::RateLimited, at(20)), at(0), at(1)));
+        assert_eq!(refused.standing(at(2)), Standing::Resting(at(20), Reason::RateLimited));
+        assert!(rest.clear(at(0), at(1)), "and its answer is believed");
+        // A correction of seconds changes nothing.
+        assert!(rest.enter(cause(Reason::RateLimited, at(90)), at(60), at(60)));
+        assert_eq!(rest.standing(at(50)), Standing::Resting(at(90), Reason::RateLimited));
+
+        let (remaining, limit, unit) = (0, 9, 0);
+        let gauge = Gauge { remaining, limit, at: ahead, reset: until, unit };
+        assert_eq!(gauge.empty_until(1, ahead), Some(until));
+        assert_eq!((gauge.empty_until(1, at(0)), gauge.fraction(at(0))), (None, None));
     }
 
     #[test]

@@ -142,21 +142,23 @@ impl Plan {
 ///
 /// No target is left: the client's fault, by the name of the member.
 pub fn leave_out_unfit(runtime: &Runtime, plan: &mut Plan, body: &[u8]) -> Result<(), Refusal> {
-    // What a format has no word for, none of its providers has.
+    // What a format has no word for, none of its providers has; of some formats the models differ.
     let mut refusals: Vec<(_, Option<Refusal>)> = Vec::new();
+    let mut left_out = Vec::new();
     for target in plan.targets(runtime).collect::<Vec<_>>() {
         let Some(resolved) = plan.resolve_target(runtime, target) else { continue };
         let (way, id) = (resolved.provider.way(plan.endpoint), resolved.id());
         let format = resolved.provider.kind.format;
         if way.is_some_and(|way| !resolved.has_path(plan, way)) {
-            refusals.push(((format, None), Some(no_endpoint(plan))));
-            plan.unfit.push(id);
+            refusals.push(((format, None, ""), Some(no_endpoint(plan))));
+            left_out.push(id);
             continue;
         }
         if way == Some(Way::Native) {
             continue;
         }
-        let what = (format, way);
+        let model = if format.differs_by_model() { resolved.upstream_model } else { "" };
+        let what = (format, way, model);
         let known = refusals.iter().find(|(known, _)| *known == what);
         let is_unfit = match known {
             Some((_, refusal)) => refusal.is_some(),
@@ -168,12 +170,13 @@ pub fn leave_out_unfit(runtime: &Runtime, plan: &mut Plan, body: &[u8]) -> Resul
             }
         };
         if is_unfit {
-            plan.unfit.push(id);
+            left_out.push(id);
         }
     }
     // A member by its name says more than an endpoint that is not there.
-    let refusals = refusals.into_iter().filter_map(|((_, way), refusal)| Some((way, refusal?)));
+    let refusals = refusals.into_iter().filter_map(|((_, way, _), refusal)| Some((way, refusal?)));
     let refusal = refusals.min_by_key(|(way, _)| way.is_none()).map(|(_, refusal)| refusal);
+    plan.unfit.extend(left_out);
     match refusal {
         Some(refusal) if plan.targets(runtime).next().is_none() => Err(refusal),
         _ => Ok(()),
@@ -388,35 +391,23 @@ mod tests {
         load(document.to_string().as_bytes(), &|_| None).unwrap()
     }
 
+    /// Before its first attempt.
     fn plan() -> Plan {
         Plan {
             endpoint: Endpoint::ChatCompletions,
-            scheme: String::new(),
-            host: String::new(),
-            path: String::new(),
             model: "m".to_owned(),
-            consumer: String::new(),
             stream: false,
-            wants_usage: false,
-            spans: crate::members::Ask::read(br#"{"model":"m"}"#).unwrap().spans,
-            body_length: 0,
             estimate: Usage { prompt: 1, ..Usage::default() },
-            toll: None,
             session: None,
-            own_headers: Vec::new(),
-            only: None,
             started: T,
             deadline: T.after(core::time::Duration::from_secs(10)),
-            barred: Vec::new(),
             target: 0,
             attempts: 0,
-            round_attempt: 1,
             claim: None,
             tried: Vec::new(),
             done: Vec::new(),
-            unfit: Vec::new(),
             failures: 0,
-            not_before: UnixTime(0),
+            ..crate::plan::tests::plan()
         }
     }
 
@@ -514,5 +505,25 @@ mod tests {
                 }
             }
         }
+    }
+    /// A format can be the same and one model of it take what another refuses.
+    #[test]
+    fn a_model_that_refuses_does_not_speak_for_its_format() {
+        let targets: Vec<_> = ["gemini-2.5-pro", "gemini-3-pro-preview", "gemini-2.5-flash"]
+            .map(|model| json!({"provider": "gemini", "model": model}))
+            .into();
+        let document = json!({
+            "providers": [{"name": "gemini", "keys": [{"id": "a", "secret": {"inline": "a"}}]}],
+            "models": [{"name": "m", "targets": targets}],
+        });
+        let runtime = load(document.to_string().as_bytes(), &|_| None).unwrap();
+        let body = json!({
+            "model": "m", "messages": [{"role": "user", "content": "x"}],
+            "response_format": {"type": "json_object"},
+            "tools": [{"type": "function", "function": {"name": "f"}}],
+        });
+        let mut plan = plan();
+        leave_out_unfit(&runtime, &mut plan, body.to_string().as_bytes()).unwrap();
+        assert_eq!(plan.targets(&runtime).collect::<Vec<_>>(), [1]);
     }
 }

@@ -97,7 +97,7 @@ impl Standalone {
         let runtime = cx.runtime;
         intake::sanitize(cx, headers, |name| is_secret_header(runtime, name));
         match intake::arrive(cx, headers, caller) {
-            Ok(source) => self.source = source,
+            Ok((source, statements)) => (self.source, self.statements) = (source, statements),
             Err(reply) => return self.answer(cx, reply),
         }
         if let Some(call) = admin::head(cx, headers, caller, end_of_stream) {
@@ -278,7 +278,7 @@ impl Standalone {
             Err(reply) => return self.answer(cx, reply),
         };
         match intake::charge(cx, pending, &mut plan) {
-            Ok(statements) => self.statements = statements,
+            Ok(statements) => self.statements.extend(statements),
             Err(refusal) => return self.answer(cx, refusal.reply(self.dialect)),
         }
         intake::count_request(cx, &plan);
@@ -393,7 +393,7 @@ impl Standalone {
         };
         match intake::charge(cx, pending, &mut plan) {
             // Headers of the answer are still to come.
-            Ok(statements) => self.statements = statements,
+            Ok(statements) => self.statements.extend(statements),
             Err(refusal) => {
                 ahead.release(cx);
                 return self.answer(cx, refusal.reply(self.dialect));

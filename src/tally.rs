@@ -51,6 +51,9 @@ struct Span {
     previous: Counts,
 }
 
+/// Milliseconds, more than two months: a clock that was so far ahead was wrong.
+const FAR: u64 = 63 * 86_400_000;
+
 impl Tally {
     /// Requests of about the last minute: the sliding-window estimate from two fixed windows.
     pub fn recent(&self, now: UnixTime) -> f64 {
@@ -104,6 +107,9 @@ impl Tally {
 
     fn turn(&mut self, now: UnixTime) {
         let minute = now.window_start(Per::Minute);
+        if self.minute.0.saturating_sub(minute.0) > FAR {
+            self.minute = minute;
+        }
         if minute > self.minute {
             let adjacent = self.minute.window_end(Per::Minute) == minute;
             self.previous = if adjacent { self.current } else { 0 };
@@ -114,8 +120,11 @@ impl Tally {
 }
 
 impl Span {
-    /// A clock that goes back keeps counting in the window that was reached.
+    /// A clock that goes back keeps counting in the window that was reached, unless that is far ahead.
     fn turn(&mut self, per: Per, now: UnixTime) {
+        if self.end.0.saturating_sub(now.0) > FAR {
+            self.end = now.window_end(per);
+        }
         if now < self.end {
             return;
         }
@@ -230,6 +239,15 @@ mod tests {
         ] {
             let (here, before) = tally.of(per, time(now)).unwrap();
             assert_eq!((here.requests, before.requests), (current, previous), "{per:?} {now}");
+        }
+        // It was years ahead: what it counted there is not lost, and counts where it is.
+        let mut ahead = tally;
+        ahead.request(time("2038-01-19T03:14:07Z"));
+        for per in [Per::Hour, Per::Day, Per::Month] {
+            let here = ahead.of(per, time("2026-12-01T12:00:00Z")).unwrap().0;
+            assert_eq!(here.requests, 1, "{per:?}");
+            let next = ahead.of(per, time("2027-01-01T00:00:00Z")).unwrap().0;
+            assert_eq!(next.requests, 1, "nothing was counted in between");
         }
         let (here, before) = tally.of(Per::Day, time("2026-12-01T12:00:00Z")).unwrap();
         assert_eq!((here.prompt, here.completion, here.cost), (6, 8, 20));

@@ -18,9 +18,11 @@ use crate::time::UnixTime;
 /// Wrong codes that are looked at in [`WINDOW`].
 const TRIES: u32 = 5;
 const WINDOW: Duration = Duration::from_secs(5 * 60);
-
-/// Seconds for which a code is the right one.
+/// Seconds that a code is for.
 const STEP: u64 = 30;
+/// Steps: a code of one later than that was taken by a clock that has gone back since, and keeps nobody out.
+const AHEAD: u64 = 10;
+
 /// RFC 4226, section 4.
 const SHORTEST_SECRET: usize = 16;
 
@@ -91,6 +93,7 @@ impl Secret {
         now: UnixTime,
     ) -> Result<(), Refused> {
         let step = self.step_of(code, now);
+        let ahead = now.0 / 1000 / STEP + AHEAD;
         let taken = ledger::update(shared, slot, |record: &mut Record| {
             // A clock that went back must not keep anybody out for longer than the window.
             let end = record.since.after(WINDOW);
@@ -100,7 +103,8 @@ impl Secret {
             if record.wrong >= TRIES {
                 return Edit::Keep(Err(Refused::Blocked(end)));
             }
-            match step.filter(|step| *step > record.step) {
+            let is_new = |step: &u64| *step > record.step || record.step > ahead;
+            match step.filter(is_new) {
                 Some(step) => {
                     *record = Record { step, ..Record::default() };
                     Edit::Write(Ok(()))
@@ -189,6 +193,11 @@ mod tests {
         let secret = Secret::parse(RFC).unwrap();
         let next = code(&secret, 1_111_111_141);
         assert_eq!(take(&memory, &next, 1_111_111_141), Ok(()));
+        let ahead = code(&secret, 2_000_000_000);
+        assert_eq!(take(&memory, &ahead, 2_000_000_000), Ok(()));
+        let now = code(&secret, 1_111_111_171);
+        assert_eq!(take(&memory, &now, 1_111_111_171), Ok(()));
+        assert_eq!(take(&memory, &now, 1_111_111_172), Err(Refused::Wrong), "replayed");
     }
 
     #[test]

@@ -239,6 +239,7 @@ impl Trip {
                     Step::Pass => {
                         if was_held {
                             self.succeeded(cx);
+                            self.measure_start(cx);
                         }
                         self.count_usage(cx);
                         if end_of_stream {
@@ -268,7 +269,7 @@ impl Trip {
     /// Whether an error body has all come, before its end is announced: the sooner the request moves on.
     fn is_whole(&self, body: &[u8]) -> bool {
         let length = self.headers.text("content-length").and_then(|l| l.parse::<usize>().ok());
-        let json = |body| serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok();
+        let json = |body| members::parse::<serde::de::IgnoredAny>(body).is_some();
         body.len() >= MAX_ERROR || length.map_or_else(|| json(body), |length| length <= body.len())
     }
 
@@ -448,6 +449,18 @@ impl Trip {
                 Some(routing::refusal(cx, &self.plan, &shortage))
             }
         }
+    }
+
+    /// How long the client of a stream waits for its first token, of which Envoy has no measure.
+    fn measure_start(&self, cx: &mut Cx<'_>) {
+        if !self.plan.stream {
+            return;
+        }
+        let Some(target) = self.plan.resolve(cx.runtime) else { return };
+        let labels =
+            [("provider", target.provider.name.as_str()), ("model", target.model.name.as_str())];
+        let waited = cx.now.0.saturating_sub(self.sent_at.0);
+        cx.measure("time_to_first_token_milliseconds", &labels, waited);
     }
 
     fn with_sent<R>(&self, runtime: &Runtime, then: impl FnOnce(&Sent<'_>) -> R) -> Option<R> {

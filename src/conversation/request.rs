@@ -10,7 +10,7 @@ pub struct Request<'a> {
     pub model: Cow<'a, str>,
     /// In order, instructions in their places.
     pub messages: Vec<Message<'a>>,
-    /// How many of the messages in front have a member of their own in the client's request (`system`).
+    /// How many of the messages in front are none of the client's list: they have a member of their own (`system`).
     pub preamble: usize,
     /// What the client calls the list of the others; empty: `messages`.
     pub list: &'static str,
@@ -36,13 +36,34 @@ pub struct Request<'a> {
 }
 
 impl Request<'_> {
+    /// What the client calls the list of messages.
+    pub const fn list(&self) -> &'static str {
+        if self.list.is_empty() { "messages" } else { self.list }
+    }
+
     /// Where in the client's own request a message is, for errors.
     pub fn path(&self, message: usize) -> String {
-        let list = if self.list.is_empty() { "messages" } else { self.list };
+        let list = self.list();
         match message.checked_sub(self.preamble) {
             Some(index) => format!("{list}[{index}]"),
             None if list == "messages" => "system".to_owned(),
             None => "instructions".to_owned(),
+        }
+    }
+
+    /// For formats that refuse a conversation which the assistant begins: its greeting, or what is left of a long
+    /// one. A user before it says nothing, in the fewest words that are taken.
+    pub fn begin_with_user(&mut self) {
+        let says_something = |message: &&Message<'_>| {
+            let is_blank =
+                |block: &Block<'_>| matches!(block, Block::Text(t) if t.trim().is_empty());
+            matches!(message.role, Role::User | Role::Assistant)
+                && message.parts.iter().any(|part| !is_blank(&part.block))
+        };
+        if self.messages.iter().find(says_something).is_some_and(|m| m.role == Role::Assistant) {
+            let parts = vec![Block::Text("…".into()).into()];
+            self.messages.insert(0, Message { role: Role::User, parts });
+            self.preamble += 1;
         }
     }
 }
@@ -181,21 +202,28 @@ impl<'a> Source<'a> {
     /// A `data:` URL (RFC 2397) with base64, or any other URL.
     pub fn of_url(url: Cow<'a, str>) -> Self {
         let parsed = |url: &str| {
-            let (head, data) = url.strip_prefix("data:")?.split_once(',')?;
-            let media_type = head.strip_suffix(";base64")?.split(';').next()?;
-            Some((media_type.len(), url.len() - data.len()))
+            let (head, data) = url.split_once(',')?;
+            let (scheme, head) = head.split_once(':')?;
+            let (head, coding) = head.rsplit_once(';')?;
+            let is_it =
+                scheme.eq_ignore_ascii_case("data") && coding.eq_ignore_ascii_case("base64");
+            let media_type = head.split(';').next().filter(|_| is_it)?;
+            Some((scheme.len() + 1, media_type.len(), url.len() - data.len()))
         };
-        match (parsed(&url), url) {
-            (Some((media_type, data)), Cow::Borrowed(url)) => Self::Base64 {
-                media_type: url.get(5..5 + media_type).unwrap_or_default().into(),
-                data: url.get(data..).unwrap_or_default().into(),
-            },
-            (Some((media_type, data)), Cow::Owned(url)) => Self::Base64 {
-                media_type: url.get(5..5 + media_type).unwrap_or_default().to_owned().into(),
-                data: url.get(data..).unwrap_or_default().to_owned().into(),
-            },
-            (None, url) => Self::Url(url),
-        }
+        let Some((start, length, data)) = parsed(&url) else { return Self::Url(url) };
+        let (media_type, data) = match url {
+            Cow::Borrowed(url) => (
+                url.get(start..start + length).unwrap_or_default().into(),
+                url.get(data..).unwrap_or_default().into(),
+            ),
+            Cow::Owned(url) => (
+                url.get(start..start + length).unwrap_or_default().to_owned().into(),
+                url.get(data..).unwrap_or_default().to_owned().into(),
+            ),
+        };
+        // OpenAI takes the name that many clients give it; others do not.
+        let media_type = if media_type == "image/jpg" { "image/jpeg".into() } else { media_type };
+        Self::Base64 { media_type, data }
     }
 }
 
@@ -259,7 +287,10 @@ mod tests {
             ("https://x.example/a,b.png", None),
             ("data:image/png;base64,QUJD", Some(("image/png", "QUJD"))),
             ("data:text/plain;charset=utf-8;base64,QQ==", Some(("text/plain", "QQ=="))),
+            ("DATA:image/jpg;BASE64,QQ==", Some(("image/jpeg", "QQ=="))),
+            ("data:;base64,QQ==", Some(("", "QQ=="))),
             ("data:text/plain,hello", None),
+            ("https://x.example/a;base64,b", None),
             ("data:image/png;base64", None),
         ] {
             let expected = || match expected {

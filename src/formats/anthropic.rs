@@ -64,7 +64,7 @@
 //! | document | mapped | PDF, as base64 or URL; anything else is refused |
 //! | audio | refused | |
 //! | thinking, redacted | mapped | with Anthropic's own signature; any other is dropped |
-//! | tool use | mapped | arguments must be an object, an empty text is `{}`; ids are spelled with what Anthropic allows |
+//! | tool use | mapped | arguments that are no object as `{"malformed_arguments":TEXT}`, an empty text is `{}`; ids are spelled with what Anthropic allows |
 //! | tool result | mapped | with its texts, images and documents |
 //! | refusal | mapped | as text |
 //! | cache mark | mapped | `cache_control` |

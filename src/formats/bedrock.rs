@@ -38,7 +38,7 @@
 //! | document | mapped | bytes of the nine types that Converse takes, or an `s3://` URL; any other URL is refused |
 //! | audio | mapped | bytes |
 //! | thinking, redacted | mapped | Claude's, with its signature; any other is dropped |
-//! | tool use | mapped | arguments must be an object, an empty text is `{}`; ids are spelled with what Converse allows |
+//! | tool use | mapped | arguments that are no object as `{"malformed_arguments":TEXT}`, an empty text is `{}`; ids are spelled with what Converse allows |
 //! | tool result | mapped | with its texts, images and documents |
 //! | refusal | mapped | as text |
 //! | cache mark | mapped | `cachePoint`, for Claude and Nova; dropped for models without a cache |

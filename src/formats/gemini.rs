@@ -37,7 +37,7 @@
 //! | image, document | mapped | base64 as `inlineData`; a URL, or a file of Google's own, as `fileData`: Vertex AI has to be told its media type, so there its ending must tell it; a file id of another provider is refused |
 //! | audio | mapped | `inlineData` |
 //! | thinking, redacted | mapped | with Gemini's own signature; any other is dropped |
-//! | tool use | mapped | arguments must be an object, an empty text is `{}` |
+//! | tool use | mapped | arguments that are no object as `{"malformed_arguments":TEXT}`, an empty text is `{}` |
 //! | tool result | mapped | by the name of its call; images and documents follow it |
 //! | refusal | mapped | as text |
 //! | cache mark | dropped | Gemini caches prefixes by itself |

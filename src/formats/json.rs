@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::conversation::Unsupported;
+use crate::conversation::{Request, Unsupported};
 use crate::members;
 
 /// Calls `each` with every member that is not `null`: absent and `null` are the same to all clients.
@@ -70,6 +70,24 @@ fn raw<'a>(path: &str, value: &'a str) -> Result<&'a RawValue, Unsupported> {
 
 pub(super) fn must_be(path: &str, what: &str) -> Unsupported {
     Unsupported::new(path, format!("must be {what}"))
+}
+
+/// Arguments of a call, for a format that takes nothing but an object. What is none is told as it is: a model that
+/// once wrote nonsense would otherwise end its conversation for good. Empty: no arguments.
+pub(super) fn arguments(text: &str) -> Cow<'_, RawValue> {
+    let object = if text.trim().is_empty() { "{}" } else { text.trim() };
+    match serde_json::from_str::<&RawValue>(object) {
+        Ok(raw) if object.starts_with('{') => Cow::Borrowed(raw),
+        _ => {
+            let wrapped = serde_json::json!({ "malformed_arguments": text }).to_string();
+            Cow::Owned(RawValue::from_string(wrapped).unwrap_or_default())
+        }
+    }
+}
+
+/// For formats that refuse texts of nothing.
+pub(super) fn empty(request: &Request<'_>) -> Unsupported {
+    must_be(request.list(), "more than empty texts")
 }
 
 /// Something that a client may ask for elsewhere, by its name.

@@ -242,12 +242,19 @@ pub(super) fn send_local_response(
     status == OK
 }
 
-pub(super) fn define_metric(gauge: bool, name: &str) -> Option<u32> {
+/// As the ABI numbers them.
+#[derive(Clone, Copy)]
+pub(super) enum Metric {
+    Counter = 0,
+    Gauge = 1,
+    Histogram = 2,
+}
+
+pub(super) fn define_metric(kind: Metric, name: &str) -> Option<u32> {
     let mut id = 0;
     // SAFETY: the host writes one u32.
-    let status = unsafe {
-        ffi::proxy_define_metric(u32::from(gauge), name.as_ptr(), name.len(), &raw mut id)
-    };
+    let status =
+        unsafe { ffi::proxy_define_metric(kind as u32, name.as_ptr(), name.len(), &raw mut id) };
     (status == OK).then_some(id)
 }
 

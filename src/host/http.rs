@@ -98,6 +98,7 @@ impl Http {
                 abi::send_local_response(reply.status, &details, &headers, &reply.body);
             }
             Effect::Count(counter, by) => plugin.metrics.count(&counter, by),
+            Effect::Measure(histogram, value) => plugin.metrics.measure(&histogram, value),
             Effect::Log(level, text) => abi::log(level, &format!("keyward: {text}")),
             Effect::Hold(slot) => plugin.hold(slot),
             Effect::Release(slot) => plugin.release(&slot),
@@ -135,6 +136,7 @@ impl Context for Http {
             if matches!(
                 effect,
                 Effect::Count(..)
+                    | Effect::Measure(..)
                     | Effect::Log(..)
                     | Effect::Hold(_)
                     | Effect::Release(_)

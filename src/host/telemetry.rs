@@ -1,10 +1,10 @@
-//! Counters and gauges: `wasmcustom.keyward.NAME;label=value;…`, which the shipped configurations turn
+//! Counters, gauges and histograms: `wasmcustom.keyward.NAME;label=value;…`, which the shipped configurations turn
 //! into labels by `stats_tags`.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use super::abi;
+use super::abi::{self, Metric};
 use crate::effect::Cx;
 use crate::status;
 
@@ -15,8 +15,14 @@ pub(super) struct Metrics(RefCell<HashMap<String, u32>>);
 
 impl Metrics {
     pub(super) fn count(&self, counter: &str, by: u64) {
-        if let Some(id) = self.id(false, counter) {
+        if let Some(id) = self.id(Metric::Counter, counter) {
             abi::increment_metric(id, by);
+        }
+    }
+
+    pub(super) fn measure(&self, histogram: &str, value: u64) {
+        if let Some(id) = self.id(Metric::Histogram, histogram) {
+            abi::record_metric(id, value);
         }
     }
 
@@ -36,17 +42,17 @@ impl Metrics {
     }
 
     fn set(&self, gauge: &str, value: u64) {
-        if let Some(id) = self.id(true, gauge) {
+        if let Some(id) = self.id(Metric::Gauge, gauge) {
             abi::record_metric(id, value);
         }
     }
 
-    fn id(&self, gauge: bool, name: &str) -> Option<u32> {
+    fn id(&self, kind: Metric, name: &str) -> Option<u32> {
         let mut ids = self.0.borrow_mut();
         if let Some(id) = ids.get(name) {
             return Some(*id);
         }
-        let id = abi::define_metric(gauge, &format!("keyward.{name}"))?;
+        let id = abi::define_metric(kind, &format!("keyward.{name}"))?;
         ids.insert(name.to_owned(), id);
         Some(id)
     }

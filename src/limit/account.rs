@@ -228,7 +228,7 @@ impl Account {
         })
     }
 
-    fn statement(&self, kind: Kind, limits: &Limits, now: UnixTime) -> Statement {
+    pub(crate) fn statement(&self, kind: Kind, limits: &Limits, now: UnixTime) -> Statement {
         Statement {
             kind,
             limits: self.windows.standing(&limits.list, now).collect(),

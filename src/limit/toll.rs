@@ -31,6 +31,7 @@ pub const SPENT: &str = "keyward.spent";
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Toll {
     charge: Charge,
+    source: Option<Source>,
     others: Vec<Subject<'static>>,
 }
 
@@ -73,8 +74,9 @@ pub fn charge(
     others: Vec<Subject<'static>>,
     source: Option<Source>,
 ) -> Result<Vec<Statement>, Refusal> {
-    let subjects = subjects(cx.runtime, plan, &others);
-    if subjects.is_empty() {
+    let subjects = subjects(cx.runtime, plan, source, &others);
+    let is_told_later = source.is_some_and(|_| address::limits_requests(cx.runtime));
+    if subjects.is_empty() && !is_told_later {
         return Ok(Vec::new());
     }
     let costs = subjects.iter().find(|subject| subject.limits.has_cost());
@@ -88,7 +90,7 @@ pub fn charge(
     let reserved = Amounts::of_request(&plan.estimate, cost);
     match account::charge(cx, &subjects, reserved) {
         Ok((charge, statements)) => {
-            plan.toll = Some(Box::new(Toll { charge, others }));
+            plan.toll = Some(Box::new(Toll { charge, source, others }));
             Ok(statements)
         }
         Err(exceeded) => {
@@ -119,7 +121,7 @@ pub fn settle(cx: &mut Cx<'_>, plan: &mut Plan, end: End) {
         End::Answered(None) => reserved,
         End::Answered(Some(used)) => Amounts { requests: reserved.requests, ..used },
     };
-    let subjects = subjects(cx.runtime, plan, &toll.others);
+    let subjects = subjects(cx.runtime, plan, toll.source, &toll.others);
     account::settle(cx, &subjects, &toll.charge, &really);
 }
 
@@ -140,16 +142,18 @@ pub fn take_over(cx: &mut Cx<'_>, plan: &Plan) {
 /// How the limits stand that the request was charged on.
 pub fn statements(cx: &Cx<'_>, plan: &Plan) -> Vec<Statement> {
     let Some(toll) = &plan.toll else { return Vec::new() };
-    let subjects = subjects(cx.runtime, plan, &toll.others);
-    // An address's is not where the others' are, and tells nothing that the client was not told before.
-    let subjects = subjects.iter().filter(|subject| subject.kind != Kind::Address);
-    subjects.map(|subject| account::statement(cx.shared, subject, cx.now)).collect()
+    let mut statements =
+        toll.source.map_or_else(Vec::new, |source| address::statements(cx, source));
+    let subjects = subjects(cx.runtime, plan, None, &toll.others);
+    statements.extend(subjects.iter().map(|s| account::statement(cx.shared, s, cx.now)));
+    statements
 }
 
 /// Everybody with limits who is charged for the request.
 fn subjects<'a>(
     runtime: &'a Runtime,
     plan: &Plan,
+    source: Option<Source>,
     others: &'a [Subject<'static>],
 ) -> Vec<Subject<'a>> {
     let consumers = &runtime.consumers;
@@ -164,5 +168,6 @@ fn subjects<'a>(
     let known = known.into_iter().flatten().filter(|(_, _, limits)| !limits.is_empty());
     let known = known.map(|(kind, name, limits)| Subject::configured(kind, name, limits));
     let others = others.iter().filter(|subject| !subject.limits.is_empty());
-    others.map(Subject::borrowed).chain(known).collect()
+    let others = others.map(Subject::borrowed);
+    address::subject(runtime, source).into_iter().chain(others).chain(known).collect()
 }

@@ -1,7 +1,9 @@
 //! What was counted against one limit, and whether there is room for more: arithmetic on whole numbers, no clock, no
 //! shared data.
 //!
-//! A clock that goes back keeps counting in the window that was reached: nobody gets a window twice.
+//! A clock that goes back keeps counting in the window that was reached: nobody gets a window twice. One that goes
+//! back by more than two windows had been wrong before, and counts anew: else a clock that was years ahead for a
+//! second would take a budget away for years.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +12,8 @@ use crate::time::UnixTime;
 
 /// Windows that a record keeps: those of the limits, and of limits that a reload has just taken away.
 const MAX_WINDOWS: usize = 32;
+/// Milliseconds of the longest month.
+const LONGEST_MONTH: u64 = 31 * 86_400_000;
 
 /// The windows of one record, each found by the tag of its limit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -207,6 +211,10 @@ impl Window {
 
     /// As it is at `now`.
     fn turned(mut self, limit: &Limit, now: UnixTime) -> Self {
+        let length = limit.per.length().unwrap_or(LONGEST_MONTH);
+        if self.at.0.saturating_sub(now.0) > 2 * length {
+            self = Self { tag: self.tag, ..Self::default() };
+        }
         match limit.algorithm {
             Algorithm::TokenBucket => {
                 if now > self.at {
@@ -222,7 +230,6 @@ impl Window {
                 }
             }
             Algorithm::SlidingWindow => {
-                let length = limit.per.length().unwrap_or(1);
                 if now > self.at {
                     let (before, here) = (self.start(length), now.window_start(limit.per).0);
                     if here > before {

@@ -73,6 +73,39 @@ pub fn classify<'a>(event: &'a Event<'_>) -> Observation<'a> {
     }
 }
 
+/// Whether a chunk of a chat completion has nothing of the answer yet, as the first often is: all that its deltas say is
+/// the role.
+pub(super) fn announces(data: &[u8]) -> bool {
+    let (mut choices, mut announced) = ("[]", true);
+    let read = |json| serde_json::from_str::<Vec<&serde_json::value::RawValue>>(json);
+    let Ok(data) = core::str::from_utf8(data) else { return false };
+    let _ = members::walk(data, |name, value| match name {
+        "choices" => choices = value,
+        "error" | "usage" => announced &= is_absent(value),
+        _ => {}
+    });
+    let choices = read(choices).unwrap_or_default();
+    for choice in &choices {
+        let mut is_delta = false;
+        let _ = members::walk(choice.get(), |name, value| match name {
+            "delta" => {
+                let walked = members::walk(value, |name, value| {
+                    announced &= name == "role" || says_nothing(value);
+                });
+                is_delta = walked.is_ok();
+            }
+            "index" => {}
+            _ => announced &= is_absent(value),
+        });
+        announced &= is_delta;
+    }
+    announced && !choices.is_empty()
+}
+
+fn says_nothing(value: &str) -> bool {
+    is_absent(value) || matches!(value, "[]" | "{}")
+}
+
 /// The types of events that tell the state of a response or message; all others are its content.
 fn lifecycle(kind: &str) -> Option<Class> {
     match kind {
@@ -220,6 +253,32 @@ mod tests {
     fn event<'a>(name: &'a str, data: &'a str) -> Event<'a> {
         let name = (!name.is_empty()).then_some(name.as_bytes());
         Event { raw: b"", name, data: data.as_bytes().into() }
+    }
+
+    #[test]
+    fn a_chunk_that_only_tells_the_role_announces() {
+        for (choices, expected) in [
+            (r#"{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}"#, true),
+            (
+                r#"{"delta":{"role":"assistant","content":null,"refusal":null},"logprobs":null}"#,
+                true,
+            ),
+            (r#"{"delta":{"role":"assistant","tool_calls":[]}}"#, true),
+            (r#"{"delta":{}},{"delta":{"role":"assistant"}}"#, true),
+            (r#"{"delta":{"role":"assistant"}},{"delta":{"content":"a"}}"#, false),
+            (r#"{"delta":{"role":"assistant","content":" "}}"#, false),
+            (r#"{"delta":{"role":"assistant","reasoning_content":"a"}}"#, false),
+            (r#"{"delta":{"role":"assistant","tool_calls":[{"index":0}]}}"#, false),
+            (r#"{"delta":{},"finish_reason":"stop"}"#, false),
+            (r#"{"text":""}"#, false),
+            (r#"{"delta":""}"#, false),
+            ("", false),
+        ] {
+            let data = format!(r#"{{"id":"c","choices":[{choices}],"usage":null}}"#);
+            assert_eq!(announces(data.as_bytes()), expected, "{data}");
+        }
+        assert!(!announces(br#"{"choices":[{"delta":{}}],"error":{"code":500}}"#));
+        assert!(!announces(b"[DONE]"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A stream of events while it passes.
 
 use super::MAX_CAPTURE;
-use super::event::{Class, Observation, classify};
+use super::event::{Class, Observation, announces, classify};
 use crate::sse::{Event, Framer};
 use crate::usage::Usage;
 
@@ -145,8 +145,8 @@ impl StreamObserver {
 impl Seen {
     fn note(&mut self, event: &Event<'_>) -> Class {
         let Observation { class, usage, ended, error } = classify(event);
-        if class != Class::Preamble {
-            self.opening.get_or_insert(class);
+        if self.opening.is_none() && class != Class::Preamble && !announces(&event.data) {
+            self.opening = Some(class);
         }
         if let Some(usage) = usage {
             self.usage = Some(self.usage.unwrap_or_default().max(usage));
@@ -220,6 +220,7 @@ mod tests {
             .collect()
     }
 
+    const ROLE: &str = "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\"}}]}\n\n";
     const DELTA: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n";
     const USAGE: &str =
         "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":1}}\n\n";
@@ -270,6 +271,7 @@ mod tests {
             seen(&observer)
         };
         assert_eq!(feed(": wait\n\n"), (None, Outcome::Open));
+        assert_eq!(feed(ROLE), (None, Outcome::Open));
         assert_eq!(feed(DELTA), (Some(Class::Content), Outcome::Open));
         assert_eq!(feed(USAGE), (Some(Class::Content), Outcome::Open));
         assert_eq!(feed(DONE), (Some(Class::Content), Outcome::Complete));

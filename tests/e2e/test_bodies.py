@@ -136,11 +136,26 @@ def test_expect_continue(start):
     assert gateway.chat({"expect": "100-continue"}).status == 200
 
 
-def test_a_head_request_and_an_empty_body_do_not_hang(start):
-    gateway = start(TWO)
-    assert gateway.client.request("HEAD", "/v1/models").status in (200, 404, 405)
-    assert gateway.client.request("POST", "/v1/chat/completions").status == 400
-    assert gateway.client.request("GET", "/v1/chat/completions").status in (404, 405)
+@pytest.mark.parametrize("http2", [False, True], ids=["http1", "http2"])
+def test_a_head_request_is_a_get_without_content(start, http2):
+    """RFC 9110, section 9.3.2."""
+    gateway = start(TWO, http2=http2)
+    client = Client(gateway.port, http2)
+    head, get = client.request("HEAD", "/v1/models"), client.get("/v1/models")
+    assert (head.status, head.body) == (200, b"")
+    assert [head.headers[name] for name in ("content-type", "content-length")] == [
+        get.headers[name] for name in ("content-type", "content-length")
+    ]
+    assert client.request("HEAD", "/keyward/status").status == 401
+    for method, path, allowed in [("HEAD", "/v1/chat/completions", "POST"), ("POST", "/v1/models", "GET, HEAD")]:
+        answer = client.request(method, path)
+        assert (answer.status, answer.headers["allow"]) == (405, allowed)
+    client.close()
+
+
+def test_an_empty_body_does_not_hang(start):
+    answer = start(TWO).client.request("POST", "/v1/chat/completions")
+    assert (answer.status, answer.code) == (400, "invalid_body")
 
 
 @pytest.mark.parametrize("http2", [False, True], ids=["http1", "http2"])

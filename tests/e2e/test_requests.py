@@ -211,14 +211,16 @@ def test_curious_headers_can_be_left_out(start):
 
 
 def test_metrics_carry_labels(start):
-    gateway = start(TWO)
+    gateway = start(TWO, change=lambda bootstrap: bootstrap.update(stats_flush_interval="0.1s"))
     gateway.on("openai/a", replies.rate_limited(40))
     assert gateway.chat().status == 200
+    assert gateway.chat(stream=True).status == 200
+    gateway.envoy.await_sample('keyward_time_to_first_token_milliseconds_count{provider="openai",model="fast"} 1')
     samples = gateway.envoy.prometheus().splitlines()
     for sample in (
-        'keyward_requests{model="fast"} 1',
+        'keyward_requests{model="fast"} 2',
         'keyward_attempts{provider="openai",key="openai/a"} 1',
-        'keyward_attempts{provider="openai",key="openai/b"} 1',
+        'keyward_attempts{provider="openai",key="openai/b"} 2',
         'keyward_rests{provider="openai",key="openai/a",reason="rate_limited"} 1',
     ):
         assert sample in samples, [line for line in samples if line.startswith("keyward")]

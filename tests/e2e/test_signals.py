@@ -9,7 +9,7 @@ import pytest
 from harness import replies
 from harness.gateway import seconds_until
 from harness.replies import error, rate_limited
-from harness.upstream import Reply
+from harness.upstream import Fault, Reply
 
 PROVIDERS = {"openai": ["a", "b"], "groq": ["c"]}
 NEXT_KEY = ["openai/a", "openai/b"]
@@ -116,6 +116,7 @@ FAILURES = {
     "502": Failure(Reply(502, (("content-type", "text/html"),), (b"<html>Bad Gateway</html>",)), NEXT_KEY),
     "reset before headers": Failure(replies.reset_before_headers(), NEXT_KEY),
     "reset before the first event": Failure(replies.reset_before_first_event(), NEXT_KEY),
+    "reset after the role": Failure(replies.stream(pieces=[replies.stream_events()[0], Fault.RESET]), NEXT_KEY),
     "rate limit in a 200 stream": Failure(replies.error_in_stream(), NEXT_KEY, "resting", "rate_limited"),
 }
 

@@ -323,3 +323,41 @@ fn a_request_of_nobody_with_limits_says_nothing_of_them() {
     let got = world.ask(&chat("fast"));
     assert!(got.headers.keys().all(|name| !name.contains("ratelimit")), "{:?}", got.headers);
 }
+
+/// Limits of the address are told with all others: on requests, which are charged when it arrives, and on tokens; also
+/// where another provider answers, and where nothing else is limited.
+#[test]
+fn limits_of_the_address_are_told_on_every_way() {
+    let providers = json!([provider("a", keys(["a1"])), provider("b", keys(["b1"]))]);
+    let requests = json!({"requests": 100, "per": "day"});
+    let tokens = json!({"tokens": 10_000, "per": "day"});
+    for (limits, of_consumer) in [
+        (json!([requests, tokens]), json!([{"requests": 9, "per": "week"}])),
+        (json!([requests, tokens]), json!([])),
+        (json!([requests]), json!([])),
+        (json!([tokens]), json!([])),
+    ] {
+        for redirected in [false, true] {
+            let mut document = document(providers.clone());
+            document["client_address"] = json!({"limits": limits});
+            let world = limited_world(document, of_consumer.clone());
+            world.address.replace("192.0.2.1:80".to_owned());
+            if redirected {
+                world.on("a1", [limited(60)]);
+            }
+            let got = world.ask(&chat("fast"));
+            assert_eq!((got.status, got.calls.len()), (200, 1 + usize::from(redirected)));
+            let mut told = Vec::new();
+            if limits.to_string().contains("requests") {
+                told.push("\"address-requests-day\";r=99;t=43200".to_owned());
+            }
+            if limits.to_string().contains("tokens") {
+                told.push(format!("\"address-tokens-day\";r={};t=43200", 10_000 - RESERVED));
+            }
+            if of_consumer[0].is_object() {
+                told.push("\"requests-week\";r=8;t=43200".to_owned());
+            }
+            assert_eq!(got.headers["ratelimit"], told.join(", "), "redirected: {redirected}");
+        }
+    }
+}

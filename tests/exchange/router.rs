@@ -428,7 +428,11 @@ pub(crate) fn apply(
             Effect::Reply(reply) => done.reply = Some(reply),
             Effect::Wait(until) => world.wait_until(until),
             Effect::ResumeResponse => {}
-            Effect::Count(..) | Effect::Log(..) | Effect::Hold(_) | Effect::Release(_) => {
+            Effect::Count(..)
+            | Effect::Measure(..)
+            | Effect::Log(..)
+            | Effect::Hold(_)
+            | Effect::Release(_) => {
                 panic!("the world keeps these")
             }
         }

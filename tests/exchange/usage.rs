@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::world::{Answer, DELTA, End, USAGE, World, chat, key, keys, one, streamed_chat, with};
+use crate::world::{
+    Answer, DELTA, End, USAGE, World, chat, key, keys, limited, one, streamed_chat, with,
+};
 
 /// Tokens that are counted for the key, which are those of its provider and of the model.
 fn counted(world: &World) -> [u64; 4] {
@@ -182,4 +184,26 @@ fn a_reservation_becomes_what_was_used() {
         play(&world);
         assert_eq!(world.status_of("keys", "a/k1")["headroom"], 1.0 - used / 1000.0, "{name}");
     }
+}
+
+#[test]
+fn the_time_to_the_first_token_is_that_of_the_attempt_that_answers() {
+    let world = World::new(&one(keys(["k1", "k2"])));
+    let mut flight = world.send(&streamed_chat("fast"));
+    world.pass(3.0);
+    flight.answer(limited(60));
+    world.pass(0.5);
+    let role = r#"{"choices":[{"delta":{"role":"assistant","content":""}}]}"#;
+    flight.answer(Answer::events(&[role]).ending(End::Open));
+    world.pass(0.25);
+    flight.more(Answer::events(&[DELTA]).chunks, End::Open);
+    world.pass(9.0);
+    flight.more(Answer::events(&[DELTA, "[DONE]"]).chunks, End::Whole);
+    let name = "time_to_first_token_milliseconds;provider=a;model=fast".to_owned();
+    assert_eq!(world.take_measured(), [(name, 750)]);
+
+    // What comes in one piece has no first token.
+    world.on("k2", [Answer::ok()]);
+    world.ask(&chat("fast"));
+    assert_eq!(world.take_measured(), []);
 }

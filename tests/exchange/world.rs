@@ -37,6 +37,7 @@ pub(crate) struct World {
     script: RefCell<HashMap<String, VecDeque<Answer>>>,
     pub(crate) log: RefCell<Vec<String>>,
     counts: RefCell<BTreeMap<String, u64>>,
+    measured: RefCell<Vec<(String, u64)>>,
     /// Request headers that a `credential_injector` fills before the attempt stage.
     injected: RefCell<BTreeMap<String, String>>,
     /// The shipped clusters lead the third attempt of a round to an endpoint that stands in for the provider.
@@ -71,6 +72,7 @@ impl World {
             script: RefCell::default(),
             log: RefCell::default(),
             counts: RefCell::default(),
+            measured: RefCell::default(),
             injected: RefCell::default(),
             replan: Cell::new(false),
             retries: Cell::new(u32::MAX),
@@ -189,6 +191,9 @@ impl World {
                     let name = counter.split(';').next().unwrap_or_default().to_owned();
                     *self.counts.borrow_mut().entry(name).or_default() += by;
                 }
+                Effect::Measure(histogram, value) => {
+                    self.measured.borrow_mut().push((histogram, value));
+                }
                 Effect::Hold(slot) => self.leases.borrow_mut().hold(slot),
                 Effect::Release(slot) => self.leases.borrow_mut().release(&slot),
                 effect => rest.push(effect),
@@ -199,6 +204,11 @@ impl World {
 
     pub(crate) fn count(&self, metric: &str) -> u64 {
         self.counts.borrow().get(metric).copied().unwrap_or_default()
+    }
+
+    /// What histograms were given since the last look.
+    pub(crate) fn take_measured(&self) -> Vec<(String, u64)> {
+        self.measured.take()
     }
 
     /// The lines logged since the last look.

@@ -7,7 +7,8 @@ use serde_json::value::RawValue;
 
 use super::request::Cache;
 use crate::conversation::{self, Part, Request, Role, Source, Unsupported};
-use crate::formats::json::{must_be, not_supported};
+use crate::formats::in_front;
+use crate::formats::json::{arguments, empty, must_be, not_supported};
 
 #[derive(Serialize)]
 pub(super) struct Message<'a> {
@@ -47,7 +48,7 @@ enum Content<'a> {
     ToolUse {
         id: Cow<'a, str>,
         name: &'a str,
-        input: &'a RawValue,
+        input: Cow<'a, RawValue>,
     },
     ToolResult {
         tool_use_id: Cow<'a, str>,
@@ -68,6 +69,10 @@ enum Media<'a> {
 impl<'a> Block<'a> {
     pub(super) fn instruction(text: &'a str) -> Self {
         Self { content: Content::Text { text }, cache_control: None }
+    }
+
+    const fn is_result(&self) -> bool {
+        matches!(self.content, Content::ToolResult { .. })
     }
 }
 
@@ -103,14 +108,20 @@ pub(super) fn write<'a>(
     if messages.is_empty() {
         messages.push(Message { role: "user", content: core::mem::take(&mut system) });
     }
+    for message in &mut messages {
+        if message.content.is_empty() {
+            return Err(empty(request));
+        }
+        // Behind anything else they are refused.
+        in_front(&mut message.content, Block::is_result);
+    }
     Ok((system, messages))
 }
 
 /// Whether the last turn is a tool loop that did not begin with thinking: it cannot go on with it.
 pub(super) fn lacks_thinking(messages: &[Message<'_>]) -> bool {
     let Some([turn, results]) = messages.last_chunk() else { return false };
-    let is_result = |block: &Block<'_>| matches!(block.content, Content::ToolResult { .. });
-    results.content.iter().any(is_result)
+    results.content.iter().any(Block::is_result)
         && !matches!(
             turn.content.first().map(|block| &block.content),
             Some(Content::Thinking { .. } | Content::RedactedThinking { .. })
@@ -157,8 +168,8 @@ fn content<'a>(
             Content::RedactedThinking { data }
         }
         From::Thinking { .. } | From::Redacted { .. } => return Ok(None),
-        From::ToolUse { id, name, arguments } => {
-            Content::ToolUse { id: identifier(id), name, input: input(path, arguments)? }
+        From::ToolUse { id, name, arguments: text } => {
+            Content::ToolUse { id: identifier(id), name, input: arguments(text) }
         }
         From::ToolResult { id, content, is_error } => Content::ToolResult {
             tool_use_id: identifier(id),
@@ -176,14 +187,6 @@ fn media<'a>(path: &str, source: &'a Source<'_>) -> Result<Media<'a>, Unsupporte
             Err(Unsupported::new(path, "is a file of another provider: send its content"))
         }
     }
-}
-
-fn input<'a>(path: &str, arguments: &'a str) -> Result<&'a RawValue, Unsupported> {
-    let text = if arguments.trim().is_empty() { "{}" } else { arguments.trim() };
-    serde_json::from_str::<&RawValue>(text)
-        .ok()
-        .filter(|raw| raw.get().starts_with('{'))
-        .ok_or_else(|| must_be(path, "a tool call whose arguments are a JSON object"))
 }
 
 /// Anthropic takes ASCII letters, digits, `_` and `-`; others write `functions.get_time:0`.

@@ -6,19 +6,33 @@ use crate::conversation::{Block, CacheMark, Part, Source, Unsupported};
 use crate::formats::json::{boolean, items, members, must_be, not_supported, object, string};
 use crate::formats::seal;
 
+/// Content in content that is followed: a document's in a tool's result in a message.
+const MAX_DEPTH: u32 = 2;
+
 /// A string, or a list of blocks.
 pub(super) fn content<'a>(path: &str, value: &'a str) -> Result<Vec<Part<'a>>, Unsupported> {
+    content_at(0, path, value)
+}
+
+fn content_at<'a>(depth: u32, path: &str, value: &'a str) -> Result<Vec<Part<'a>>, Unsupported> {
     if !value.starts_with('[') {
         let text = string(path, value).map_err(|_| must_be(path, "a string or an array"))?;
         return Ok(vec![Block::Text(text).into()]);
     }
+    if depth > MAX_DEPTH {
+        return Err(Unsupported::new(path, "is nested too deeply"));
+    }
     let blocks = items(path, value)?.into_iter().enumerate();
-    blocks.map(|(index, item)| block(&format!("{path}[{index}]"), item)).collect()
+    blocks.map(|(index, item)| block(depth, &format!("{path}[{index}]"), item)).collect()
 }
 
 /// Content of nothing but texts.
 pub(super) fn texts<'a>(path: &str, value: &'a str) -> Result<Vec<Part<'a>>, Unsupported> {
-    let parts = content(path, value)?;
+    texts_at(0, path, value)
+}
+
+fn texts_at<'a>(depth: u32, path: &str, value: &'a str) -> Result<Vec<Part<'a>>, Unsupported> {
+    let parts = content_at(depth, path, value)?;
     match parts.iter().position(|part| !matches!(part.block, Block::Text(_))) {
         Some(index) => Err(must_be(&format!("{path}[{index}].type"), "text")),
         None => Ok(parts),
@@ -56,7 +70,7 @@ struct Members<'a> {
     cache: Option<CacheMark<'a>>,
 }
 
-fn block<'a>(path: &str, value: &'a str) -> Result<Part<'a>, Unsupported> {
+fn block<'a>(depth: u32, path: &str, value: &'a str) -> Result<Part<'a>, Unsupported> {
     let mut read = Members::default();
     members(path, value, |name, value| {
         let at = || format!("{path}.{name}");
@@ -83,29 +97,30 @@ fn block<'a>(path: &str, value: &'a str) -> Result<Part<'a>, Unsupported> {
         Ok(())
     })?;
     let cache = read.cache.take();
-    let block = known(path, read)?;
+    let block = known(depth + 1, path, read)?;
     Ok(Part { cache, ..block.into() })
 }
 
-fn known<'a>(path: &str, read: Members<'a>) -> Result<Block<'a>, Unsupported> {
+/// `depth`: of content in the block.
+fn known<'a>(depth: u32, path: &str, read: Members<'a>) -> Result<Block<'a>, Unsupported> {
     let given = |name: &str| must_be(&format!("{path}.{name}"), "given");
     let Members { kind, text, source, title, context, thinking, signature, data, .. } = read;
     Ok(match kind.as_ref() {
         "text" => Block::Text(text.ok_or_else(|| given("text"))?),
         "image" => {
             let at = format!("{path}.source");
-            Block::Image(media(&at, source.ok_or_else(|| given("source"))?)?.0)
+            Block::Image(media(depth, &at, source.ok_or_else(|| given("source"))?)?.0)
         }
         "document" => {
             let at = format!("{path}.source");
-            match media(&at, source.ok_or_else(|| given("source"))?)? {
+            match media(depth, &at, source.ok_or_else(|| given("source"))?)? {
                 (source, None) => Block::Document { source, name: title },
                 (_, Some(text)) => Block::Text(titled([title, context], text)),
             }
         }
         "search_result" => {
             let at = format!("{path}.content");
-            let parts = texts(&at, read.content.ok_or_else(|| given("content"))?)?;
+            let parts = texts_at(depth, &at, read.content.ok_or_else(|| given("content"))?)?;
             let source = string(&format!("{path}.source"), source.unwrap_or("\"\""))?;
             Block::Text(titled([title, Some(source)], joined(&parts).into()))
         }
@@ -127,7 +142,7 @@ fn known<'a>(path: &str, read: Members<'a>) -> Result<Block<'a>, Unsupported> {
         "tool_result" => Block::ToolResult {
             id: read.id.ok_or_else(|| given("tool_use_id"))?,
             content: match read.content {
-                Some(value) => content(&format!("{path}.content"), value)?,
+                Some(value) => content_at(depth, &format!("{path}.content"), value)?,
                 None => Vec::new(),
             },
             is_error: read.is_error,
@@ -138,6 +153,7 @@ fn known<'a>(path: &str, read: Members<'a>) -> Result<Block<'a>, Unsupported> {
 
 /// The media of a source, or its text.
 fn media<'a>(
+    depth: u32,
     path: &str,
     value: &'a str,
 ) -> Result<(Source<'a>, Option<Cow<'a, str>>), Unsupported> {
@@ -148,7 +164,7 @@ fn media<'a>(
             "type" => kind = string(&at, value)?,
             "media_type" => media_type = string(&at, value)?,
             "data" | "url" | "file_id" => data = Some(string(&at, value)?),
-            "content" => data = Some(joined(&texts(&at, value)?).into()),
+            "content" => data = Some(joined(&texts_at(depth, &at, value)?).into()),
             _ => return Err(not_supported(at)),
         }
         Ok(())

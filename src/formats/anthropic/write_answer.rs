@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::conversation::{self, Answer, Citation, FinishReason, Part};
+use crate::formats::json::arguments;
 use crate::formats::seal;
 use crate::usage::Usage;
 
@@ -117,27 +118,15 @@ fn block<'a>(part: &'a Part<'_>) -> Option<Block<'a>> {
         From::Redacted { data, origin } => {
             Block::RedactedThinking { data: seal::seal(From::ANTHROPIC, origin.as_deref(), data) }
         }
-        From::ToolUse { id, name, arguments } => {
-            Block::ToolUse { id, name, input: input(arguments) }
+        // What is no object the tool refuses, and the model learns.
+        From::ToolUse { id, name, arguments: text } => {
+            Block::ToolUse { id, name, input: arguments(text) }
         }
         // No model answers with these.
         From::Image(_) | From::Document { .. } | From::Audio { .. } | From::ToolResult { .. } => {
             return None;
         }
     })
-}
-
-/// Anthropic's clients get an object, whatever the model wrote. What is none is told as it is, so that the tool
-/// refuses it and the model learns.
-fn input(arguments: &str) -> Cow<'_, RawValue> {
-    let text = if arguments.trim().is_empty() { "{}" } else { arguments.trim() };
-    match serde_json::from_str::<&RawValue>(text) {
-        Ok(raw) if raw.get().starts_with('{') => Cow::Borrowed(raw),
-        _ => {
-            let wrapped = serde_json::json!({ "malformed_arguments": arguments }).to_string();
-            Cow::Owned(RawValue::from_string(wrapped).unwrap_or_default())
-        }
-    }
 }
 
 /// Anthropic's ids begin with `msg_`; another's is kept behind that, to be found in both logs.

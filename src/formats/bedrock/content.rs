@@ -1,13 +1,15 @@
 //! Messages and blocks of a request.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::model::Family;
 use crate::conversation::{self, CacheMark, Part, Request, Role, Source, Unsupported};
-use crate::formats::json::{must_be, not_supported};
+use crate::formats::in_front;
+use crate::formats::json::{arguments, empty, must_be, not_supported};
 
 #[derive(Serialize)]
 pub(super) struct Message<'a> {
@@ -28,7 +30,7 @@ pub(super) enum Block<'a> {
     ToolUse {
         tool_use_id: Cow<'a, str>,
         name: &'a str,
-        input: &'a RawValue,
+        input: Cow<'a, RawValue>,
     },
     #[serde(rename_all = "camelCase")]
     ToolResult {
@@ -38,6 +40,12 @@ pub(super) enum Block<'a> {
         status: Option<&'static str>,
     },
     CachePoint(CachePoint<'a>),
+}
+
+impl Block<'_> {
+    const fn is_result(&self) -> bool {
+        matches!(self, Self::ToolResult { .. })
+    }
 }
 
 #[derive(Serialize)]
@@ -89,11 +97,11 @@ pub(super) fn write<'a>(
     request: &'a Request<'_>,
     family: Family,
 ) -> Result<(Vec<Block<'a>>, Vec<Message<'a>>), Unsupported> {
-    let mut writer = Writer { family, documents: Vec::new() };
+    let mut writer = Writer { family, documents: HashSet::new() };
     let mut system = Vec::new();
     let mut messages: Vec<Message<'_>> = Vec::new();
     for (index, message) in request.messages.iter().enumerate() {
-        let path = format!("messages[{index}].content");
+        let path = format!("{}.content", request.path(index));
         let content = writer.blocks(&path, &message.parts)?;
         let role = match message.role {
             Role::System | Role::Developer => {
@@ -118,21 +126,27 @@ pub(super) fn write<'a>(
     if messages.is_empty() {
         messages.push(Message { role: "user", content: core::mem::take(&mut system) });
     }
+    for message in &mut messages {
+        if message.content.is_empty() {
+            return Err(empty(request));
+        }
+        // Behind anything else they are refused.
+        in_front(&mut message.content, Block::is_result);
+    }
     Ok((system, messages))
 }
 
 /// Whether the last turn is a tool loop that did not begin with thinking: it cannot go on with it.
 pub(super) fn lacks_thinking(messages: &[Message<'_>]) -> bool {
     let Some([turn, results]) = messages.last_chunk() else { return false };
-    let is_result = |block: &Block<'_>| matches!(block, Block::ToolResult { .. });
-    results.content.iter().any(is_result)
+    results.content.iter().any(Block::is_result)
         && !matches!(turn.content.first(), Some(Block::ReasoningContent(_)))
 }
 
 struct Writer {
     family: Family,
     /// Names so far: each may be there once.
-    documents: Vec<String>,
+    documents: HashSet<String>,
 }
 
 impl Writer {
@@ -184,8 +198,8 @@ impl Writer {
                 Block::ReasoningContent(Reasoning::RedactedContent(data))
             }
             From::Thinking { .. } | From::Redacted { .. } => return Ok(None),
-            From::ToolUse { id, name, arguments } => {
-                Block::ToolUse { tool_use_id: identifier(id), name, input: input(path, arguments)? }
+            From::ToolUse { id, name, arguments: text } => {
+                Block::ToolUse { tool_use_id: identifier(id), name, input: arguments(text) }
             }
             From::ToolResult { id, content, is_error } => Block::ToolResult {
                 tool_use_id: identifier(id),
@@ -251,7 +265,7 @@ impl Writer {
         if self.documents.contains(&spelled) {
             spelled = format!("{spelled} ({})", self.documents.len() + 1);
         }
-        self.documents.push(spelled.clone());
+        self.documents.insert(spelled.clone());
         spelled
     }
 }
@@ -312,14 +326,6 @@ fn not_by_url(path: &str) -> Unsupported {
 
 fn no_file(path: &str) -> Unsupported {
     Unsupported::new(path, "is a file of another provider: send its content")
-}
-
-fn input<'a>(path: &str, arguments: &'a str) -> Result<&'a RawValue, Unsupported> {
-    let text = if arguments.trim().is_empty() { "{}" } else { arguments.trim() };
-    serde_json::from_str::<&RawValue>(text)
-        .ok()
-        .filter(|raw| raw.get().starts_with('{'))
-        .ok_or_else(|| must_be(path, "a tool call whose arguments are a JSON object"))
 }
 
 /// Longest id of a tool call.

@@ -285,12 +285,13 @@ fn ids_are_spelled_with_what_is_taken() {
         let call =
             json!({"id": id, "type": "function", "function": {"name": "f", "arguments": "{}"}});
         let told = messages(&json!([
+            {"role": "user", "content": "x"},
             {"role": "assistant", "tool_calls": [call]},
             {"role": "tool", "tool_call_id": id, "content": "x"},
         ]));
         let told = told.unwrap();
-        assert_eq!(told["messages"][0]["content"][0]["toolUse"]["toolUseId"], expected);
-        assert_eq!(told["messages"][1]["content"][0]["toolResult"]["toolUseId"], expected);
+        assert_eq!(told["messages"][1]["content"][0]["toolUse"]["toolUseId"], expected);
+        assert_eq!(told["messages"][2]["content"][0]["toolResult"]["toolUseId"], expected);
     }
 }
 

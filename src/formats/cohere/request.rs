@@ -10,7 +10,7 @@ use crate::conversation::{
     Block, Effort, Message, Output, Part, Request, Role, Source, ToolChoice, Unsupported,
 };
 use crate::formats::anthropic::schema;
-use crate::formats::json::{must_be, not_supported};
+use crate::formats::json::{empty, must_be, not_supported};
 
 #[derive(Serialize)]
 struct Body<'a> {
@@ -129,12 +129,15 @@ pub(in crate::formats) fn write(
     refuse(request)?;
     let mut messages = Vec::with_capacity(request.messages.len());
     for (index, message) in request.messages.iter().enumerate() {
-        let path = format!("messages[{index}].content");
+        let path = format!("{}.content", request.path(index));
         match message.role {
             Role::System | Role::Developer => told(&path, "system", message, &mut messages)?,
             Role::User => told(&path, "user", message, &mut messages)?,
             Role::Assistant => assistant(&path, message, &mut messages)?,
         }
+    }
+    if messages.is_empty() {
+        return Err(empty(request));
     }
     let sampling = &request.sampling;
     let (tools, tool_choice) = tools(request)?;

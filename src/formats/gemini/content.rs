@@ -1,6 +1,7 @@
 //! Contents and parts of a request.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -8,16 +9,14 @@ use serde_json::value::RawValue;
 use super::Service;
 use super::model::Model;
 use crate::conversation::{self, Block, Message, Request, Role, Source, Unsupported};
-use crate::formats::json::{must_be, not_supported};
+use crate::formats::in_front;
+use crate::formats::json::{arguments, empty, must_be, not_supported};
 
 #[derive(Serialize)]
 pub(super) struct Content<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     role: Option<&'static str>,
     parts: Vec<Part<'a>>,
-    /// Function responses, which stand before all other parts.
-    #[serde(skip)]
-    responses: usize,
 }
 
 /// One of the members but the last two.
@@ -60,7 +59,7 @@ struct FunctionCall<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<&'a str>,
     name: &'a str,
-    args: &'a RawValue,
+    args: Cow<'a, RawValue>,
 }
 
 #[derive(Serialize)]
@@ -83,28 +82,13 @@ enum Response {
 /// <https://ai.google.dev/gemini-api/docs/thought-signatures>
 const NO_SIGNATURE: &str = "skip_thought_signature_validator";
 
-impl<'a> Content<'a> {
-    fn new(role: Option<&'static str>, parts: Vec<Part<'a>>) -> Self {
-        let mut content = Self { role, parts: Vec::with_capacity(parts.len()), responses: 0 };
-        content.extend(parts);
-        content
-    }
-
-    fn extend(&mut self, parts: Vec<Part<'a>>) {
-        for part in parts {
-            if part.function_response.is_some() {
-                self.parts.insert(self.responses, part);
-                self.responses += 1;
-            } else {
-                self.parts.push(part);
-            }
-        }
-    }
-}
-
 impl<'a> Part<'a> {
     fn text(text: &'a str) -> Self {
         Self { text: Some(text), ..Self::default() }
+    }
+
+    const fn is_response(&self) -> bool {
+        self.function_response.is_some()
     }
 }
 
@@ -114,7 +98,7 @@ pub(super) fn write<'a>(
     model: &str,
     service: Service,
 ) -> Result<(Option<Content<'a>>, Vec<Content<'a>>), Unsupported> {
-    let mut writer = Writer { model: Model::of(model), service, calls: Vec::new() };
+    let mut writer = Writer { model: Model::of(model), service, calls: HashMap::new() };
     let mut instructions = Vec::new();
     let mut contents: Vec<Content<'_>> = Vec::new();
     for (index, message) in request.messages.iter().enumerate() {
@@ -136,34 +120,39 @@ pub(super) fn write<'a>(
             _ => writer.told(&path, message)?,
         };
         match contents.last_mut() {
-            Some(last) if last.role == Some(role) => last.extend(parts),
+            Some(last) if last.role == Some(role) => last.parts.extend(parts),
             // What is left of a message of nothing is nothing.
             _ if parts.is_empty() => {}
-            _ => contents.push(Content::new(Some(role), parts)),
+            _ => contents.push(Content { role: Some(role), parts }),
         }
     }
     if contents.is_empty() || !Model::has_instructions(model) {
         match contents.first_mut() {
             Some(first) if first.role == Some("user") => {
-                first.parts.splice(first.responses..first.responses, instructions);
+                first.parts.splice(..0, instructions);
             }
-            _ => contents.insert(0, Content::new(Some("user"), instructions)),
+            _ => contents.insert(0, Content { role: Some("user"), parts: instructions }),
         }
         instructions = Vec::new();
     }
     contents.retain(|content| !content.parts.is_empty());
     if contents.is_empty() {
-        return Err(must_be("messages", "more than empty texts"));
+        return Err(empty(request));
     }
-    let instructions = (!instructions.is_empty()).then(|| Content::new(None, instructions));
+    for content in &mut contents {
+        // Behind anything else they are refused.
+        in_front(&mut content.parts, Part::is_response);
+    }
+    let instructions =
+        (!instructions.is_empty()).then_some(Content { role: None, parts: instructions });
     Ok((instructions, contents))
 }
 
 struct Writer<'a> {
     model: Model,
     service: Service,
-    /// Ids and names of all calls so far: a response is to the name.
-    calls: Vec<(&'a str, &'a str)>,
+    /// Names of all calls so far, by their ids: a response is to the name.
+    calls: HashMap<&'a str, &'a str>,
 }
 
 impl<'a> Writer<'a> {
@@ -174,8 +163,8 @@ impl<'a> Writer<'a> {
             let path = format!("{path}[{index}]");
             match &part.block {
                 Block::ToolResult { id, content, is_error } => {
-                    let name = self.calls.iter().rev().find(|(call, _)| call == id);
-                    let (_, name) =
+                    let name = self.calls.get(id.as_ref());
+                    let name =
                         name.ok_or_else(|| must_be(&path, "the result of a tool call before it"))?;
                     let (text, media) = self.result(&path, content)?;
                     let response =
@@ -216,14 +205,14 @@ impl<'a> Writer<'a> {
                 }
                 // A summary that nothing was signed of, or another provider's.
                 Block::Thinking { .. } | Block::Redacted { .. } => {}
-                Block::ToolUse { id, name, arguments } => {
-                    let args = arguments_of(&path, arguments)?;
+                Block::ToolUse { id, name, arguments: text } => {
+                    let args = arguments(text);
                     let function_call = Some(FunctionCall { id: self.id(id), name, args });
                     let missing = !calls && self.model.demands_signatures();
                     let thought_signature =
                         signature.take().or_else(|| missing.then_some(NO_SIGNATURE));
                     parts.push(Part { function_call, thought_signature, ..Part::default() });
-                    self.calls.push((id, name));
+                    self.calls.insert(id, name);
                     calls = true;
                 }
                 block => parts.extend(self.part(&path, block)?),
@@ -329,12 +318,4 @@ fn media_type_of(url: &str) -> Option<&'static str> {
         "mp4" => "video/mp4",
         _ => return None,
     })
-}
-
-fn arguments_of<'a>(path: &str, arguments: &'a str) -> Result<&'a RawValue, Unsupported> {
-    let text = if arguments.trim().is_empty() { "{}" } else { arguments.trim() };
-    serde_json::from_str::<&RawValue>(text)
-        .ok()
-        .filter(|raw| raw.get().starts_with('{'))
-        .ok_or_else(|| must_be(path, "a tool call whose arguments are a JSON object"))
 }

@@ -340,10 +340,6 @@ fn content_that_cannot_be_said_is_refused_where_it_stands() {
             "messages[1].content[0]",
         ),
         (
-            message(json!({"role": "assistant", "tool_calls": [call("1", "f", "[1]")]})),
-            "messages[1].content[0]",
-        ),
-        (
             json!({"messages": [{"role": "system", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,QQ=="}}]}]}),
             "messages[0].content",
         ),

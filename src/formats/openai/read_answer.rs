@@ -110,7 +110,7 @@ impl<'a> Message<'a> {
         if let Some(text) = text(raw.get()) {
             return if text.is_empty() { Vec::new() } else { vec![Piece::Text(text)] };
         }
-        typed(raw.get())
+        typed(raw.get(), true)
     }
 
     pub(super) fn citations(&self) -> Vec<Citation<'a>> {
@@ -129,7 +129,8 @@ impl Detail<'_> {
 }
 
 /// Mistral's pieces: `{"type":"text","text":…}`, `{"type":"thinking","thinking":[{"type":"text",…}]}`.
-fn typed(list: &str) -> Vec<Piece<'_>> {
+/// `thinks`: there may be some of the second kind, which hold those of the first.
+fn typed(list: &str, thinks: bool) -> Vec<Piece<'_>> {
     #[derive(Deserialize)]
     struct Typed<'a> {
         #[serde(borrow)]
@@ -141,7 +142,8 @@ fn typed(list: &str) -> Vec<Piece<'_>> {
     let mut pieces = Vec::with_capacity(list.len());
     for item in list {
         pieces.extend(item.text.map(Piece::Text));
-        for piece in item.thinking.map(|raw| typed(raw.get())).unwrap_or_default() {
+        let thinking = item.thinking.filter(|_| thinks);
+        for piece in thinking.map(|raw| typed(raw.get(), false)).unwrap_or_default() {
             let (Piece::Text(text) | Piece::Thinking(text)) = piece;
             pieces.push(Piece::Thinking(text));
         }
@@ -206,7 +208,7 @@ pub(super) fn finish(word: Cow<'_, str>) -> Finish<'_> {
 
 /// `None`: it is no answer.
 pub(in crate::formats) fn read_answer(body: &[u8]) -> Option<Answer<'_>> {
-    let completion: Completion<'_> = serde_json::from_slice(body).ok()?;
+    let completion: Completion<'_> = crate::members::parse(body)?;
     let Choice { mut message, finish_reason } = completion.choices.into_iter().next()?;
     let mut parts: Vec<Part<'_>> = Vec::new();
     let (said, details) = message.thoughts();

@@ -61,6 +61,7 @@ struct Chunk<'a> {
 
 #[derive(Deserialize)]
 struct Choice<'a> {
+    index: Option<u32>,
     #[serde(borrow)]
     delta: Option<Message<'a>>,
     #[serde(borrow)]
@@ -78,7 +79,7 @@ impl stream::StreamReader for StreamReader {
                 each(Event::End);
             }
             _ => {
-                let chunk: Chunk<'_> = serde_json::from_slice(data).map_err(|_| Corrupt)?;
+                let chunk: Chunk<'_> = crate::members::parse(data).ok_or(Corrupt)?;
                 self.chunk(chunk, data, each)?;
             }
         }
@@ -117,7 +118,9 @@ impl StreamReader {
             each(Event::Start { id, model });
         }
         // Only one answer was asked for.
-        if let Some(choice) = choices.into_iter().next() {
+        if let Some(choice) =
+            choices.into_iter().find(|choice| choice.index.unwrap_or_default() == 0)
+        {
             if let Some(delta) = choice.delta {
                 self.delta(delta, each)?;
             }

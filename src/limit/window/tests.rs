@@ -136,7 +136,7 @@ fn told_moments_are_exact() {
 #[test]
 fn a_clock_that_goes_back_gives_nobody_a_window_twice() {
     let now = time("2026-11-22T10:20:30Z");
-    let back = time("2026-11-22T09:00:00Z");
+    let back = time("2026-11-22T10:19:30Z");
     for algorithm in [Algorithm::FixedWindow, Algorithm::SlidingWindow, Algorithm::TokenBucket] {
         let limit = limit(5, Per::Minute, algorithm);
         let mut windows = Windows::default();
@@ -153,6 +153,33 @@ fn a_clock_that_goes_back_gives_nobody_a_window_twice() {
         windows.correct(&[limit], &requests(1), &requests(0), back, now);
         let left = |windows: &Windows| windows.standing(&[limit], until).next().unwrap().left;
         assert!(left(&windows) <= left(&before) + 1, "{algorithm:?}");
+    }
+}
+
+/// A virtual machine that wakes up in another year, or a wrong answer of a time server.
+#[test]
+fn a_clock_that_was_far_ahead_takes_no_budget_away() {
+    let ahead = time("2038-01-19T03:14:07Z");
+    let now = time("2026-11-22T10:20:30Z");
+    for (per, algorithm) in [
+        (Per::Second, Algorithm::SlidingWindow),
+        (Per::Minute, Algorithm::FixedWindow),
+        (Per::Minute, Algorithm::SlidingWindow),
+        (Per::Hour, Algorithm::TokenBucket),
+        (Per::Day, Algorithm::FixedWindow),
+        (Per::Week, Algorithm::FixedWindow),
+        (Per::Month, Algorithm::FixedWindow),
+    ] {
+        let limit = limit(3, per, algorithm);
+        let mut windows = Windows::default();
+        for _ in 0..3 {
+            assert_eq!(ask(&mut windows, &limit, ahead), Ok(()));
+        }
+        assert!(ask(&mut windows, &limit, ahead).is_err());
+        for _ in 0..3 {
+            assert_eq!(ask(&mut windows, &limit, now), Ok(()), "{per:?} {algorithm:?}");
+        }
+        assert!(ask(&mut windows, &limit, now).is_err(), "and counts again");
     }
 }
 

@@ -100,6 +100,13 @@ class Envoy:
             assert time.monotonic() < deadline, f"{name} is {value}, not {minimum}:\n{self.log()[-2000:]}"
             time.sleep(0.02)
 
+    def await_sample(self, sample: str, timeout: float = 10):
+        """Returns once Prometheus would read this line: histograms are merged at every flush of the statistics."""
+        deadline = time.monotonic() + timeout
+        while sample not in (samples := self.prometheus().splitlines()):
+            assert time.monotonic() < deadline, [line for line in samples if line.startswith("keyward")]
+            time.sleep(0.02)
+
     def await_log(self, text: str, timeout: float = 10):
         deadline = time.monotonic() + timeout
         while text not in self.log():
