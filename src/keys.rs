@@ -463,7 +463,8 @@ fn choose(
 
 /// A key to sort by that makes each come first in proportion to its weight (Efraimidis, Spirakis 2006).
 fn spread(weight: f64, random: &mut Random) -> f64 {
-    random.unit().powf(1.0 / weight)
+    // The logarithm of theirs, which sorts alike.
+    random.unit().ln() / weight
 }
 
 fn best<'a>(

@@ -520,9 +520,20 @@ fn walk_each<'a>(
     json.end()
 }
 
+/// A JSON text that is whole. All of the core reads by way of `str`: a reader over bytes beside it would be each type's
+/// code once more.
+pub(crate) fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
+    serde_json::from_str(core::str::from_utf8(json).ok()?).ok()
+}
+
+/// A JSON number. The standard library's reader would come with a table of ten kilobytes.
+pub(crate) fn float(value: &str) -> Option<f64> {
+    serde_json::from_str(value).ok()
+}
+
 /// A JSON number as a count: a fraction is cut off, what exceeds `u64` is `u64::MAX`. `None`: negative, or no number.
 pub(crate) fn count(value: &str) -> Option<u64> {
-    let number = || value.parse::<f64>().ok().filter(|number| *number >= 0.0);
+    let number = || float(value).filter(|number| *number >= 0.0);
     value.parse().ok().or_else(|| number().map(|number| number as u64))
 }
 
