@@ -2,7 +2,7 @@
 
 All Envoys run at once, with one worker each on the first CPU; wrk and a provider that answers at once (`src/upstream.rs`)
 are on the others. A round measures every Envoy once with the same requests, so that whatever else the machine does meets
-all of them; ratios are taken within a round. The Envoy is saturated, so latencies are those of a full queue, but in the last case.
+all of them; ratios are taken within a round. But in the last case the Envoy is saturated: latencies are those of a full queue.
 """
 
 import argparse
