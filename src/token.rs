@@ -27,6 +27,7 @@ use jwt_compact::{AlgorithmExt, Claims, Header, UntrustedToken};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::Sha256;
+use subtle::ConstantTimeEq;
 
 use self::scope::Scope;
 use crate::config::secrets::Hidden;
@@ -169,9 +170,7 @@ impl Signing {
         let (end, _) = rest.split_first_chunk::<4>().filter(|_| bytes.len() == ID)?;
         let expires = UnixTime(u64::from(u32::from_be_bytes(*end)) * 1000);
         let known = self.alive(now).any(|secret| {
-            // Of a tag that is wrong the time to tell says nothing but the bytes it shares with the right one, and
-            // an id gives no access.
-            secret.name(consumer, *drawn, expires) == id
+            secret.name(consumer, *drawn, expires).as_bytes().ct_eq(id.as_bytes()).into()
         });
         known.then_some((consumer, expires))
     }

@@ -151,7 +151,7 @@ impl Trip {
             && !plan.wants_usage;
         let limit = plan.limit_name(&target).filter(|_| !translates);
         let renamed = plan.renamed(&target).is_some();
-        let wrapped = target.provider.kind.format.wraps();
+        let wrapped = target.provider.kind.format.wraps() || plan.renamed_inside(&target);
         let patches_body = hide_usage || translates || limit.is_some() || renamed || wrapped;
         let sent_at = cx.now.max(plan.not_before);
         let trip = Self {
@@ -197,7 +197,11 @@ impl Trip {
                 Ask::read_or(body, default).ok().filter(|ask| ask.model == self.plan.model)?;
             patch(&ask.spans)
         });
-        target.provider.kind.format.wrap(patched?)
+        let (format, patched) = (target.provider.kind.format, patched?);
+        if self.plan.renamed_inside(&target) {
+            return format.rename(&patched, target.upstream_model);
+        }
+        format.wrap(patched)
     }
 
     /// The answer begins. `hold`: nothing of it may go on before [`Progress::Opened`].
@@ -214,7 +218,7 @@ impl Trip {
                 include_usage: self.plan.wants_usage,
                 created: now.0 / 1_000,
                 nonce: self.nonce,
-                echo: core::mem::take(&mut self.echo),
+                echo: core::mem::take(&mut self.echo).with(headers),
             });
             let (hide_usage, errors_in_success) = (self.hide_usage, self.errors_in_success);
             let shown = Shown { hide_usage, translation, errors_in_success };
@@ -489,6 +493,7 @@ impl Trip {
             model: target.upstream_model,
             model_slot: &target.model.usage_slot,
             consumer: &self.plan.consumer,
+            team: &self.plan.team,
             at: self.sent_at,
             fingerprint: self.fingerprint,
         }))
@@ -571,7 +576,10 @@ impl Trip {
     fn finish(&mut self, cx: &mut Cx<'_>) {
         self.settle_tokens(cx);
         let Phase::Answer(answer) = &self.phase else { return };
-        if matches!(answer.outcome(), Outcome::Open | Outcome::Failed) {
+        if let Some(error) = answer.late_error() {
+            let signal = self.classify_event(cx, &error);
+            self.failed(cx, &signal);
+        } else if matches!(answer.outcome(), Outcome::Open | Outcome::Failed) {
             self.failed(cx, &server_error());
         }
         self.phase = Phase::Over;
@@ -583,6 +591,11 @@ impl Plan {
     fn renamed<'a>(&self, target: &Resolved<'a>) -> Option<&'a str> {
         let renamed = target.upstream_model != self.model && !self.endpoint.names_model();
         renamed.then_some(target.upstream_model)
+    }
+
+    /// Whether the body may repeat the path's name of the model, which the provider calls something else.
+    fn renamed_inside(&self, target: &Resolved<'_>) -> bool {
+        target.upstream_model != self.model && self.endpoint.embeds_content()
     }
 
     /// What the provider calls the bound of the answer, where the client calls it something else.

@@ -23,5 +23,6 @@ mod moves;
 mod refusals;
 mod router;
 mod scene;
+mod timing;
 mod traps;
 mod workers;

@@ -115,6 +115,7 @@ pub(super) struct FunctionCall<'a> {
 
 impl<'a> FunctionCall<'a> {
     /// Gemini's own id, or one that is not given twice in a conversation.
+    /// `answer`: its id.
     pub(super) fn id(&self, answer: &str, nth: u32) -> Cow<'a, str> {
         match &self.id {
             Some(id) if !id.is_empty() => id.clone(),
@@ -153,7 +154,8 @@ fn unindented(json: &str) -> Cow<'_, str> {
 }
 
 /// `None`: it is no answer.
-pub(in crate::formats) fn read(body: &[u8]) -> Option<Answer<'_>> {
+/// `nonce`: for ids of calls in an answer without one.
+pub(in crate::formats) fn read(body: &[u8], nonce: u64) -> Option<Answer<'_>> {
     let chunk: Chunk<'_> = serde_json::from_slice(body).ok()?;
     let mut counts = Counts::default();
     if let Some(usage) = chunk.usage_metadata {
@@ -179,8 +181,9 @@ pub(in crate::formats) fn read(body: &[u8]) -> Option<Answer<'_>> {
         return None;
     }
     let mut calls = 0;
+    let named = named(&answer.id, nonce);
     for part in candidate.content.and_then(|content| content.parts).into_iter().flatten() {
-        read_part(part, &answer.id, &mut calls, &mut answer.parts);
+        read_part(part, &named, &mut calls, &mut answer.parts);
     }
     answer.finish = finish(word, calls > 0);
     if let Some(metadata) = candidate.grounding_metadata {
@@ -199,6 +202,11 @@ fn cite<'a>(metadata: &'a str, parts: &mut [Part<'a>]) {
     if let Some(last) = parts.iter_mut().rfind(|part| matches!(part.block, Block::Text(_))) {
         last.citations = grounding::citations(metadata, &whole);
     }
+}
+
+/// An answer by its id, or by a random number.
+pub(super) fn named(id: &str, nonce: u64) -> String {
+    if id.is_empty() { format!("{nonce:016x}") } else { id.to_owned() }
 }
 
 fn read_part<'a>(part: WirePart<'a>, answer: &str, calls: &mut u32, out: &mut Vec<Part<'a>>) {

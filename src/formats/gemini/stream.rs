@@ -1,6 +1,6 @@
 //! Reads the events of a stream. Each is an answer of its own with what is new; the end of the stream is the end.
 
-use super::answer::{BLOCKED, Chunk, Counts, WirePart, broken, finish};
+use super::answer::{BLOCKED, Chunk, Counts, WirePart, broken, finish, named};
 use super::grounding;
 use crate::conversation::{Block, Delta, Event, Opened};
 use crate::formats::failure;
@@ -12,7 +12,8 @@ use crate::formats::stream::{self, Corrupt, Frame};
 pub(in crate::formats) struct StreamReader {
     counts: Counts,
     started: bool,
-    /// `responseId`, for the ids of calls.
+    nonce: u64,
+    /// `responseId` or what stands for it, for the ids of calls.
     id: String,
     /// The block that is open; its index is that before `next`.
     open: Option<Text>,
@@ -37,6 +38,13 @@ enum Text {
     Answer,
     Thought,
     Refusal,
+}
+
+impl StreamReader {
+    /// `nonce`: for ids of calls in an answer without one.
+    pub(in crate::formats) fn new(nonce: u64) -> Self {
+        Self { nonce, ..Self::default() }
+    }
 }
 
 impl stream::StreamReader for StreamReader {
@@ -64,7 +72,7 @@ impl stream::StreamReader for StreamReader {
             self.started = true;
             self.text = Some(String::new());
             let id = chunk.response_id.unwrap_or_default();
-            self.id = id.to_string();
+            self.id = named(&id, self.nonce);
             each(Event::Start { id, model: chunk.model_version.unwrap_or_default() });
         }
         if let Some(metadata) = chunk.usage_metadata {
