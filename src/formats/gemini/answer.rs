@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 
 use super::grounding;
 use crate::conversation::{Answer, Block, Failure, FailureKind, Finish, FinishReason, Part};
+use crate::formats::shape::same;
 use crate::random::hash;
 use crate::usage::{self, Usage};
 
@@ -292,7 +293,7 @@ pub(super) struct Counts {
 impl Counts {
     /// Whether this is news. `None`: there are no counts in it.
     pub(super) fn note(&mut self, metadata: &str) -> Option<bool> {
-        if self.read == metadata {
+        if same(self.read.as_bytes(), metadata.as_bytes()) {
             return Some(false);
         }
         let usage = usage::parse(metadata.as_bytes())?;
