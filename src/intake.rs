@@ -496,7 +496,11 @@ fn model_object(runtime: &Runtime, model: &Model, id: &str, asker: Dialect) -> s
     }
     let owner = model.targets.first().and_then(|target| runtime.providers.get(target.provider));
     let owner = owner.map_or("keyward", |provider| provider.name.as_str());
-    serde_json::json!({"id": id, "object": "model", "created": 0, "owned_by": owner})
+    serde_json::json!({
+        "id": id, "object": "model", "created": 0, "owned_by": owner,
+        // Mistral's clients read nothing without; what a model can do is not known.
+        "type": "base", "capabilities": {},
+    })
 }
 
 /// Sends a reply and counts it, against its `source`, too, where that failed to authenticate.
