@@ -194,13 +194,14 @@ fn tool_call<'a>(path: &str, value: &'a str, parts: &mut Vec<Part<'a>>) -> Resul
             id = Some(string(&format!("{path}.id"), value)?);
             Ok(())
         }
-        ("type", "\"function\"") | ("index", _) => Ok(()),
+        ("type", "\"function\"") => Ok(()),
+        ("type", _) => Err(not_supported(format!("{path}.type"))),
         ("function", _) => members(path, value, |name, value| {
             let at = format!("{path}.function.{name}");
             match name {
                 "name" => tool = Some(string(&at, value)?),
                 "arguments" => arguments = string(&at, value)?,
-                _ => return Err(not_supported(at)),
+                _ => {}
             }
             Ok(())
         }),
@@ -208,7 +209,8 @@ fn tool_call<'a>(path: &str, value: &'a str, parts: &mut Vec<Part<'a>>) -> Resul
             signature = thought_signature(&format!("{path}.extra_content"), value)?;
             Ok(())
         }
-        _ => Err(not_supported(format!("{path}.{name}"))),
+        // As in the message around it.
+        _ => Ok(()),
     })?;
     let id = id.ok_or_else(|| must_be(&format!("{path}.id"), "given"))?;
     let name = tool.ok_or_else(|| must_be(&format!("{path}.function.name"), "given"))?;
