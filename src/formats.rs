@@ -33,6 +33,7 @@ mod json;
 mod openai;
 mod responses;
 mod seal;
+mod shape;
 mod stream;
 mod translation;
 
@@ -107,6 +108,8 @@ pub struct Echo {
     prompt_tokens: Option<u64>,
     /// Tools that the model knows as something else.
     renamed: Vec<responses::Renamed>,
+    /// The client takes one call of a tool at most: where a provider has no word for that, further ones are left out.
+    one_call: bool,
 }
 
 impl Echo {
@@ -226,12 +229,13 @@ pub fn request(
     if endpoint == Endpoint::Embeddings {
         return embed(kind, body, model);
     }
-    let (mut request, echo) = match endpoint.dialect() {
+    let (mut request, mut echo) = match endpoint.dialect() {
         Dialect::OpenAi => (openai::read(body)?, Echo::default()),
         Dialect::Anthropic => (anthropic::read_request(body)?, Echo::default()),
         Dialect::Responses => responses::read_request(body)?,
         Dialect::Gemini => return Err(json::not_supported("body")),
     };
+    echo.one_call = request.parallel_tools == Some(false);
     if !matches!(kind.format, Format::OpenAi | Format::Cohere) {
         request.begin_with_user();
     }
@@ -254,7 +258,6 @@ pub fn request(
 /// Writers name members of the whole request as chat completions do; a client is told of its own.
 fn in_words_of(dialect: Dialect, error: Unsupported) -> Unsupported {
     let param = match (dialect, error.param.as_str()) {
-        (Dialect::Anthropic, "parallel_tool_calls") => "tool_choice.disable_parallel_tool_use",
         (Dialect::Anthropic, "response_format") => "output_config.format",
         (Dialect::Anthropic, "stop") => "stop_sequences",
         (Dialect::Responses, "response_format") => "text.format",

@@ -493,6 +493,7 @@ impl Trip {
             model: target.upstream_model,
             model_slot: &target.model.usage_slot,
             consumer: &self.plan.consumer,
+            team: &self.plan.team,
             at: self.sent_at,
             fingerprint: self.fingerprint,
         }))

@@ -36,6 +36,7 @@ fn tools_in_items_are_tools() {
         {"type": "tool_search_call", "call_id": "s1", "execution": "client", "arguments": {"query": "x"}},
         {"type": "tool_search_output", "call_id": "s1", "execution": "client", "tools": [
             {"type": "function", "name": "found"}, {"type": "function", "name": "sleep", "description": "new"}]},
+        {"type": "item_reference", "id": "rs_1"},
         {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "search", "query": "x"}},
         {"type": "custom_tool_call", "call_id": "c1", "namespace": "functions", "name": "exec", "input": "text(1)"},
         {"type": "custom_tool_call_output", "call_id": "c1", "output": [{"type": "input_text", "text": "1"}]},
@@ -223,5 +224,60 @@ fn what_is_wrong_with_a_message_of_the_system_is_said_by_its_place() {
     ] {
         let error = messages(&json!([message]), &json!({})).unwrap_err();
         assert_eq!(error.param, format!("messages[0].{param}"));
+    }
+}
+
+// --- both ---
+
+/// What a client of one call at most gets where a provider calls two, streamed or not.
+#[test]
+fn who_takes_one_call_gets_one() {
+    let part = |name: &str| json!({"functionCall": {"name": name, "args": {"n": 1}}});
+    let answer = json!({"candidates": [{"content": {"parts": [{"text": "I look."}, part("f"), part("g")]}, "finishReason": "STOP"}]});
+    let kind = crate::provider::find("gemini").unwrap();
+    let to = Upstream { kind, model: "gemini-3-flash-preview", include_usage: false };
+    for (endpoint, no, yes) in [
+        (
+            Endpoint::ChatCompletions,
+            json!({"parallel_tool_calls": false}),
+            json!({"parallel_tool_calls": true}),
+        ),
+        (
+            Endpoint::Responses,
+            json!({"parallel_tool_calls": false, "input": "x"}),
+            json!({"input": "x"}),
+        ),
+        (
+            Endpoint::Messages,
+            json!({"tool_choice": {"type": "auto", "disable_parallel_tool_use": true}}),
+            json!({"tool_choice": {"type": "auto"}}),
+        ),
+    ] {
+        for (members, expected) in [(no, [true, false]), (yes, [true, true])] {
+            let mut asked = json!({"model": "fast"});
+            if endpoint != Endpoint::Responses {
+                asked["messages"] = json!([{"role": "user", "content": "x"}]);
+            }
+            asked.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+            for streamed in [false, true] {
+                let sent = request(&to, endpoint, asked.to_string().as_bytes()).unwrap();
+                let setup = Setup {
+                    endpoint,
+                    format: Format::Gemini,
+                    include_usage: false,
+                    created: 7,
+                    nonce: 1,
+                    model: String::new(),
+                    echo: sent.echo,
+                };
+                let body =
+                    if streamed { format!("data: {answer}\n\n") } else { answer.to_string() };
+                let out = Translation::new(setup, streamed).feed(body.as_bytes(), true);
+                let out = String::from_utf8(out).unwrap();
+                let called = ["f", "g"].map(|name| out.contains(&format!("\"name\":\"{name}\"")));
+                assert_eq!(called, expected, "{endpoint:?} {streamed}: {out}");
+                assert!(out.contains("I look."));
+            }
+        }
     }
 }

@@ -14,7 +14,7 @@
 //! | `messages` | mapped | neighbours of one role are one message; see below |
 //! | `tools` | mapped | `toolConfig.tools`; where only the history has tools, these, as Converse demands |
 //! | `tool_choice` | mapped | `none`, which Converse does not know, as one more instruction, or no tools at all |
-//! | `parallel_tools` | mapped | for Claude from 4.5 as its own `tool_choice`; otherwise `false` is refused |
+//! | `parallel_tools` | mapped | for Claude from 4.5 as its own `tool_choice`; otherwise, `false`: of several calls the client gets the first |
 //! | `max_tokens` | mapped | `inferenceConfig.maxTokens` |
 //! | `temperature`, `top_p` | mapped | `inferenceConfig`, at most 1; for Claude as `anthropic` does |
 //! | `top_k` | mapped | for Claude and Nova, dropped for others |

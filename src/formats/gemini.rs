@@ -14,7 +14,7 @@
 //! | `messages` | mapped | neighbours of one role are one content; see below |
 //! | `tools` | mapped | the schema as `parametersJsonSchema`, byte for byte; `strict` is dropped |
 //! | `tool_choice` | mapped | `functionCallingConfig`; not without tools |
-//! | `parallel_tools` | dropped | there is nothing like it: a model may call several functions at once |
+//! | `parallel_tools` | mapped | `false`: of several calls the client gets the first |
 //! | `max_tokens` | mapped | `maxOutputTokens`, which includes thoughts as well; at most what the model can say |
 //! | `temperature`, `top_p`, `top_k` | mapped | |
 //! | `seed` | mapped | dropped beyond 32 bits, which Gemini refuses |

@@ -199,12 +199,6 @@ fn places_are_the_clients_own() {
             json!({"format": {"type": "json_schema", "schema": {}}}),
             "output_config.format",
         ),
-        (
-            "cohere",
-            "tool_choice",
-            json!({"type": "auto", "disable_parallel_tool_use": true}),
-            "tool_choice.disable_parallel_tool_use",
-        ),
     ] {
         let mut asked = json!({"model": "m", "max_tokens": 9, "tools": [tool],
             "messages": [{"role": "user", "content": "x"}]});

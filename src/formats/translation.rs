@@ -7,7 +7,7 @@ use super::{
     Echo, Format, anthropic, bedrock, cohere, embeddings, failure, gemini, openai, responses,
     stream, truncated, write_error,
 };
-use crate::conversation::{Answer, Event, Failure, FailureKind, Opened};
+use crate::conversation::{Answer, Block, Event, Failure, FailureKind, Opened};
 use crate::endpoint::{Dialect, Endpoint};
 use crate::members;
 use crate::observe::{Class, Outcome};
@@ -41,11 +41,13 @@ pub struct Setup {
     pub echo: Echo,
 }
 
-/// What an answer is called that does not say so itself.
+/// What an answer is called that does not say so itself, and what of it the client gets.
 #[derive(Debug)]
 struct Name {
     id: String,
     model: String,
+    /// How many more calls of tools.
+    calls: u32,
 }
 
 impl Setup {
@@ -55,18 +57,29 @@ impl Setup {
             // Their writers make one where there is none.
             Dialect::Anthropic | Dialect::Responses | Dialect::Gemini => String::new(),
         };
-        Name { id, model: self.model.clone() }
+        let calls = if self.echo.one_call { 1 } else { u32::MAX };
+        Name { id, model: self.model.clone(), calls }
     }
 }
 
 impl Name {
-    fn given<'a>(&'a self, step: Event<'a>) -> Event<'a> {
+    fn given<'a>(&'a mut self, step: Event<'a>) -> Event<'a> {
         match step {
             Event::Start { id, model } => {
                 Event::Start { id: or(id, &self.id), model: or(model, &self.model) }
             }
+            Event::BlockStart { index, block: Opened::ToolUse { .. } } if !self.takes_call() => {
+                Event::BlockStart { index, block: Opened::Unknown }
+            }
             step => step,
         }
+    }
+
+    /// Whether the client takes another call.
+    fn takes_call(&mut self) -> bool {
+        let takes = self.calls > 0;
+        self.calls = self.calls.saturating_sub(1);
+        takes
     }
 }
 
@@ -121,7 +134,7 @@ impl Translation {
                 name: setup.name(),
                 told: Told::default(),
                 framing: Framing::of(setup.format),
-                reader: stream::reader(setup.format),
+                reader: stream::reader(&setup),
                 writer: stream::writer(&setup),
             })
         } else {
@@ -225,20 +238,21 @@ fn answer(setup: &Setup, body: &[u8]) -> Option<(Vec<u8>, Option<Usage>)> {
         answer.usage = answer.usage.or(told);
         return Some((embeddings::write(&answer, model, *base64)?, answer.usage));
     }
-    let mut answer = read(setup.format, body)?;
-    let name = setup.name();
+    let mut answer = read(setup, body)?;
+    let mut name = setup.name();
+    answer.parts.retain(|part| !matches!(part.block, Block::ToolUse { .. }) || name.takes_call());
     answer.id = or(answer.id, &name.id);
     answer.model = or(answer.model, &name.model);
     Some((write(setup, &answer), answer.usage))
 }
 
-fn read(format: Format, body: &[u8]) -> Option<Answer<'_>> {
-    match format {
+fn read<'a>(setup: &Setup, body: &'a [u8]) -> Option<Answer<'a>> {
+    match setup.format {
         Format::Bedrock => bedrock::read(body),
         Format::Cohere => cohere::read(body),
         Format::OpenAi => openai::read_answer(body),
         Format::Anthropic | Format::VertexAnthropic => anthropic::read(body),
-        Format::Gemini | Format::Vertex => gemini::read(body),
+        Format::Gemini | Format::Vertex => gemini::read(body, setup.nonce),
     }
 }
 
@@ -294,7 +308,7 @@ const MAX_OPEN: usize = 256;
 /// Where a stream's events go. Whatever a provider sends, writers can rely on the order of it: one start, blocks that
 /// begin once and end, one reason to finish, and nothing of the answer behind that.
 struct Sink<'a> {
-    name: &'a Name,
+    name: &'a mut Name,
     told: &'a mut Told,
     writer: &'a mut dyn StreamWriter,
     seen: &'a mut Seen,

@@ -102,7 +102,8 @@ def test_claude_code_moves_on_within_a_turn(gateway, place, seen):
     assert_done(place, place.claude_code(gateway.port, "claude-haiku-5-5"))
     spent, *rest = seen()
     assert (spent.provider, {request.provider for request in rest}) == ("spent-anthropic", {"gemini"})
-    assert spent.path == "/v1/messages?beta=true" and spent.header("anthropic-beta")
+    assert spent.path == "/v1/messages?beta=true"
+    assert spent.header("anthropic-beta"), "Anthropic itself is told"
     assert_of_gemini(rest[-1])
 
 

@@ -7,7 +7,7 @@ import openai
 import pytest
 from harness import chat, cohere, replies
 from harness.chat import text_of
-from harness.llmock import Llmock
+from harness.mock import Llmock
 
 COHERE = {"cohere": {"kind": "cohere"}}
 TARGET = {"provider": "cohere", "model": cohere.MODEL}

@@ -6,7 +6,7 @@ import openai
 import pytest
 from harness import anthropic, chat, replies
 from harness.chat import STREAM, text_of
-from harness.llmock import Llmock
+from harness.mock import Llmock
 from harness.upstream import Fault, Gate
 
 ANTHROPIC = {"anthropic": {"kind": "anthropic"}}

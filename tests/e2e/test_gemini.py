@@ -8,7 +8,7 @@ import openai
 import pytest
 from harness import anthropic, chat, gemini, replies
 from harness.chat import STREAM, text_of
-from harness.llmock import Llmock
+from harness.mock import Llmock
 from harness.upstream import Gate
 
 GEMINI = {"gemini": {"kind": "gemini"}}

@@ -5,7 +5,7 @@ import time
 
 import pytest
 from harness import replies
-from harness.llmock import Llmock
+from harness.mock import Llmock
 from harness.replies import chunk, event, rate_limited
 from harness.upstream import Reply
 from mistralai.client import Mistral

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use super::read::STORED;
 use super::tools::{self, Renamed, joined};
 use super::write::REDACTED;
 use crate::conversation::{Block, Message, Part, Role, Source, Tool, Unsupported};
@@ -30,6 +31,7 @@ pub(super) fn read<'a>(
 #[derive(Default)]
 struct Item<'a> {
     kind: Cow<'a, str>,
+    id: &'a str,
     role: Cow<'a, str>,
     content: Option<&'a str>,
     call_id: Option<Cow<'a, str>>,
@@ -67,8 +69,9 @@ fn item<'a>(
             "summary" => item.summary = Some(value),
             "encrypted_content" => item.encrypted = Some(string(&at(), value)?),
             "tools" => item.tools = Some(value),
+            "id" => item.id = value,
             // Where an item stands in an answer says nothing to a model.
-            "id" | "status" | "phase" | "caller" | "async" => {}
+            "status" | "phase" | "caller" | "async" => {}
             _ => item.unknown = Some(not_supported(at())),
         }
         Ok(())
@@ -84,6 +87,9 @@ fn item<'a>(
         }
         // The vendor's searches before the conversation came here: what was said of them follows as text.
         "tool_search_call" | "web_search_call" => {}
+        // Some clients refer to thinking while they send the rest: what is lost is the thinking.
+        "item_reference" if item.id.starts_with("\"rs_") => {}
+        "item_reference" => return Err(Unsupported::new(path, STORED)),
         _ => return known(path, item),
     }
     Ok(Message { role: Role::Developer, parts: Vec::new() })
