@@ -232,7 +232,8 @@ impl StreamReader {
                 each(Event::BlockStart { index: block, block: Opened::ToolUse { id, name } });
                 self.calls.len() - 1
             }
-            // Arguments of nothing.
+            // Nothing of nothing; arguments of nothing.
+            (None, None) if pieces.is_empty() => return Ok(()),
             (None, _) => return Err(Corrupt),
         };
         if pieces.is_empty() {
