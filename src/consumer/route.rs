@@ -54,9 +54,10 @@ impl Narrowing {
         if bytes.is_empty() {
             return Ok(narrowing);
         }
-        let mut metadata = Metadata::decode(bytes)
+        let metadata = Metadata::decode(bytes)
             .map_err(|_| "the route's metadata cannot be read".to_owned())?;
-        let Some(keyward) = metadata.filter_metadata.remove("keyward") else {
+        let mut filters = metadata.filter_metadata.into_iter();
+        let Some((_, keyward)) = filters.find(|(name, _)| name == "keyward") else {
             return Ok(narrowing);
         };
         for (name, value) in keyward.fields {
