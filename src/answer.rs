@@ -32,6 +32,8 @@ pub struct Answer {
     out: Vec<u8>,
     changed: bool,
     errors_in_success: bool,
+    /// The beginning of an answer that nobody could hold, and which may be an error all the same.
+    unheld: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -91,7 +93,13 @@ impl Answer {
             out: Vec::new(),
             changed: false,
             errors_in_success,
+            unheld: Vec::new(),
         }
+    }
+
+    /// The error that an answer turned out to be whose headers had gone on before.
+    pub fn late_error(&self) -> Option<Vec<u8>> {
+        error_in_success(&self.unheld)
     }
 
     /// Whether it is a stream in other words than the provider's; `None`: it is in the provider's.
@@ -111,10 +119,19 @@ impl Answer {
         self.held
     }
 
+    /// Whether [`Self::feed`] would do nothing with a chunk that is not the last, and let it go on unchanged.
+    pub fn is_delta(&self, chunk: &[u8]) -> bool {
+        !self.held && matches!(&self.kind, Kind::Stream(observer, _) if observer.is_delta(chunk))
+    }
+
     /// Takes what the host has: all of it while held, then chunk by chunk. Replaces the chunk where
     /// the client is to get something else.
     pub fn feed(&mut self, cx: &mut Cx<'_>, body: &[u8], end_of_stream: bool) -> Step {
         if !self.held {
+            // Where it was held it is known to be none, but for the length of an error no more.
+            if self.errors_in_success && self.observed == 0 && self.unheld.len() < MAX_ERROR {
+                self.unheld.extend_from_slice(body);
+            }
             let (out, changed) = self.observe(body, end_of_stream);
             if changed {
                 cx.set_body(out);

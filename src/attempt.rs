@@ -169,6 +169,11 @@ impl Attempt {
         matches!(&self.state, State::Sent(trip) if trip.wants_body())
     }
 
+    /// Whether [`Self::on_response_body`] would do nothing with a chunk that is not the last, and let it go on.
+    pub fn is_delta(&self, chunk: &[u8]) -> bool {
+        matches!(&self.state, State::Sent(trip) if trip.is_delta(chunk))
+    }
+
     /// `body` is all that was held back, or else the chunk that has come.
     pub fn on_response_body(&mut self, cx: &mut Cx<'_>, body: &[u8], end_of_stream: bool) -> Flow {
         let State::Sent(trip) = &mut self.state else { return Flow::Continue };

@@ -29,6 +29,9 @@ pub enum Endpoint {
     GenerateContent,
     /// Google's: how many tokens a request to [`Self::GenerateContent`] has.
     CountContentTokens,
+    /// Google's, of one text and of several.
+    EmbedContent,
+    BatchEmbedContents,
 }
 
 /// Whose words a client speaks: the shape of its errors and of the events of its streams.
@@ -81,7 +84,7 @@ pub enum RouteError {
 }
 
 impl Endpoint {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::ChatCompletions,
         Self::Completions,
         Self::Embeddings,
@@ -98,6 +101,8 @@ impl Endpoint {
         Self::Rerank,
         Self::GenerateContent,
         Self::CountContentTokens,
+        Self::EmbedContent,
+        Self::BatchEmbedContents,
     ];
 
     /// Below the provider's base path; where the model is named in it, what follows the name.
@@ -119,19 +124,29 @@ impl Endpoint {
             Self::Rerank => "/rerank",
             Self::GenerateContent => ":generateContent",
             Self::CountContentTokens => ":countTokens",
+            Self::EmbedContent => ":embedContent",
+            Self::BatchEmbedContents => ":batchEmbedContents",
         }
     }
 
-    /// Whether the path names the model, and the body does not.
+    /// Whether the path names the model; the body need not.
     pub const fn names_model(self) -> bool {
-        matches!(self, Self::GenerateContent | Self::CountContentTokens)
+        matches!(self, Self::GenerateContent | Self::CountContentTokens) || self.embeds_content()
+    }
+
+    /// Whether its body may name the model once more, as Google's path does.
+    pub const fn embeds_content(self) -> bool {
+        matches!(self, Self::EmbedContent | Self::BatchEmbedContents)
     }
 
     pub const fn dialect(self) -> Dialect {
         match self {
             Self::Messages | Self::CountTokens => Dialect::Anthropic,
             Self::Responses => Dialect::Responses,
-            Self::GenerateContent | Self::CountContentTokens => Dialect::Gemini,
+            Self::GenerateContent
+            | Self::CountContentTokens
+            | Self::EmbedContent
+            | Self::BatchEmbedContents => Dialect::Gemini,
             _ => Dialect::OpenAi,
         }
     }
@@ -146,6 +161,7 @@ impl Endpoint {
         match self {
             Self::CountTokens => Operation::Api(Self::Messages),
             Self::CountContentTokens => Operation::Api(Self::GenerateContent),
+            Self::EmbedContent | Self::BatchEmbedContents => Operation::Api(Self::Embeddings),
             other => Operation::Api(other),
         }
     }
@@ -218,6 +234,26 @@ pub fn dialect(path: &str, headers: &Headers) -> Dialect {
     }
 }
 
+/// The credential in the query of Google's own paths, percent-encoded, as its documentation has it: `?key=…`.
+pub fn query_key(path: &str) -> Option<&str> {
+    google_query(path)?.split('&').find_map(|pair| pair.strip_prefix(KEY))
+}
+
+/// A path without [`query_key`]; `None`: it has none.
+pub fn without_key(path: &str) -> Option<String> {
+    query_key(path)?;
+    let (bare, query) = path.split_once('?')?;
+    let left: Vec<_> = query.split('&').filter(|pair| !pair.starts_with(KEY)).collect();
+    Some(if left.is_empty() { bare.to_owned() } else { format!("{bare}?{}", left.join("&")) })
+}
+
+const KEY: &str = "key=";
+
+fn google_query(path: &str) -> Option<&str> {
+    let (path, query) = path.split_once('?')?;
+    (path.starts_with("/v1beta/") || named(path).is_some()).then_some(query)
+}
+
 /// Matches `:method` and `:path`; the query counts for Google's streams alone. Keyward's own API is [`crate::admin`]'s.
 pub fn route<'a>(method: &str, path: &'a str) -> Result<Route<'a>, RouteError> {
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
@@ -272,6 +308,8 @@ fn named(path: &str) -> Option<Route<'_>> {
         "generateContent" => (Endpoint::GenerateContent, false),
         "streamGenerateContent" => (Endpoint::GenerateContent, true),
         "countTokens" => (Endpoint::CountContentTokens, false),
+        "embedContent" => (Endpoint::EmbedContent, false),
+        "batchEmbedContents" => (Endpoint::BatchEmbedContents, false),
         _ => return None,
     };
     Some(Route::Named { endpoint, model, stream })
@@ -317,7 +355,7 @@ mod tests {
             ("GET", "/v1/modelsx", Err(RouteError::Unknown)),
             ("GET", "", Err(RouteError::Unknown)),
             ("POST", "/v1:generateContent", Err(RouteError::Unknown)),
-            ("POST", "/v1beta/models/m:embedContent", Err(RouteError::Unknown)),
+            ("POST", "/v1beta/models/m:predict", Err(RouteError::Unknown)),
             ("POST", "/v1beta/files/m:generateContent", Err(RouteError::Unknown)),
             ("POST", "/v2/models/m:generateContent", Err(RouteError::Unknown)),
             ("GET", "/v1beta/models/m:generateContent", Err(RouteError::Method("POST"))),
@@ -341,11 +379,13 @@ mod tests {
     }
     #[test]
     fn googles_paths_name_a_model() {
-        use Endpoint::{CountContentTokens, GenerateContent};
+        use Endpoint::{BatchEmbedContents, CountContentTokens, EmbedContent, GenerateContent};
         for (path, endpoint, model, stream) in [
             ("/v1beta/models/m:generateContent", GenerateContent, "m", false),
             ("/v1/models/m:generateContent?key=1", GenerateContent, "m", false),
             ("/v1alpha/models/a/b:c:countTokens", CountContentTokens, "a/b:c", false),
+            ("/v1beta/models/m:embedContent", EmbedContent, "m", false),
+            ("/v1beta/models/m:batchEmbedContents", BatchEmbedContents, "m", false),
             (
                 "/v1beta/models/m%2Fx:streamGenerateContent?a=b&alt=sse",
                 GenerateContent,
@@ -358,5 +398,29 @@ mod tests {
         let whose = |path| dialect(path, &Headers::default());
         assert_eq!(whose("/v1beta/files"), Dialect::Gemini);
         assert_eq!(whose("/v1/files"), Dialect::OpenAi);
+    }
+
+    #[test]
+    fn googles_paths_may_bring_a_key() {
+        for (path, key, without) in [
+            (
+                "/v1beta/models/m:generateContent?key=a%2Fb",
+                Some("a%2Fb"),
+                "/v1beta/models/m:generateContent",
+            ),
+            (
+                "/v1/models/m:streamGenerateContent?alt=sse&key=a&key=b&x=1",
+                Some("a"),
+                "/v1/models/m:streamGenerateContent?alt=sse&x=1",
+            ),
+            ("/v1beta/models?pageSize=9&key=", Some(""), "/v1beta/models?pageSize=9"),
+            ("/v1beta/models/m:countTokens?monkey=a", None, ""),
+            ("/v1beta/models/m:countTokens", None, ""),
+            ("/v1/chat/completions?key=a", None, ""),
+            ("/v1/models?key=a", None, ""),
+        ] {
+            assert_eq!(query_key(path), key, "{path}");
+            assert_eq!(without_key(path), key.map(|_| without.to_owned()), "{path}");
+        }
     }
 }

@@ -33,6 +33,7 @@ mod json;
 mod openai;
 mod responses;
 mod seal;
+mod shape;
 mod stream;
 mod translation;
 
@@ -40,6 +41,7 @@ use std::borrow::Cow;
 
 use crate::conversation::{Failure, FailureKind, Unsupported};
 use crate::endpoint::{Dialect, Endpoint};
+use crate::headers::Headers;
 use crate::provider::Kind;
 
 use self::gemini::Service;
@@ -99,11 +101,28 @@ pub struct Written {
 pub struct Echo {
     /// Members as JSON text, each with a comma in front: `,"tools":[]`.
     members: String,
-    /// Of embeddings: what the provider calls the model, and whether the client wants base64.
+    /// Of embeddings: what the provider calls the model, whether the client wants base64, and how many tokens they
+    /// took, where a header tells.
     model: String,
     base64: bool,
+    prompt_tokens: Option<u64>,
     /// Tools that the model knows as something else.
     renamed: Vec<responses::Renamed>,
+    /// The client takes one call of a tool at most: where a provider has no word for that, further ones are left out.
+    one_call: bool,
+}
+
+impl Echo {
+    /// What the headers of the answer tell and its body may not: Bedrock's, of embeddings of Cohere's.
+    /// <https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_InvokeModel.html>
+    #[must_use]
+    pub fn with(mut self, headers: &Headers) -> Self {
+        if !self.model.is_empty() {
+            let tokens = headers.text("x-amzn-bedrock-input-token-count");
+            self.prompt_tokens = tokens.and_then(|tokens| tokens.parse().ok());
+        }
+        self
+    }
 }
 
 impl core::fmt::Debug for Echo {
@@ -167,6 +186,12 @@ impl Format {
         matches!(self, Self::VertexAnthropic)
     }
 
+    /// A request in the client's own words that names the model where its path does, too, for a provider that calls
+    /// it something else. `None`: as [`Self::wrap`].
+    pub fn rename(self, body: &[u8], model: &str) -> Option<Vec<u8>> {
+        gemini::embeddings::rename(body, model)
+    }
+
     /// `None`: it is no JSON object.
     pub fn wrap(self, body: Vec<u8>) -> Option<Vec<u8>> {
         if self.wraps() { anthropic::vertex::body(&body) } else { Some(body) }
@@ -204,12 +229,13 @@ pub fn request(
     if endpoint == Endpoint::Embeddings {
         return embed(kind, body, model);
     }
-    let (mut request, echo) = match endpoint.dialect() {
+    let (mut request, mut echo) = match endpoint.dialect() {
         Dialect::OpenAi => (openai::read(body)?, Echo::default()),
         Dialect::Anthropic => (anthropic::read_request(body)?, Echo::default()),
         Dialect::Responses => responses::read_request(body)?,
         Dialect::Gemini => return Err(json::not_supported("body")),
     };
+    echo.one_call = request.parallel_tools == Some(false);
     if !matches!(kind.format, Format::OpenAi | Format::Cohere) {
         request.begin_with_user();
     }
@@ -232,7 +258,6 @@ pub fn request(
 /// Writers name members of the whole request as chat completions do; a client is told of its own.
 fn in_words_of(dialect: Dialect, error: Unsupported) -> Unsupported {
     let param = match (dialect, error.param.as_str()) {
-        (Dialect::Anthropic, "parallel_tool_calls") => "tool_choice.disable_parallel_tool_use",
         (Dialect::Anthropic, "response_format") => "output_config.format",
         (Dialect::Anthropic, "stop") => "stop_sequences",
         (Dialect::Responses, "response_format") => "text.format",
@@ -319,6 +344,9 @@ pub fn cut_event(dialect: Dialect, out: &mut Vec<u8>) {
         }
     }
 }
+
+#[cfg(test)]
+mod agent_tests;
 
 #[cfg(test)]
 mod front_tests;

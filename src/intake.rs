@@ -3,11 +3,12 @@
 //! Shared by the stages that see the client: `gateway` and `standalone`.
 
 use crate::address::{self, Offence, Source};
-use crate::consumer::Team;
+use crate::consumer;
 use crate::consumer::access::Access;
 use crate::consumer::identify::{By, CREDENTIALS, Caller, Identity, identify, unauthenticated};
 use crate::effect::{Cx, Effect};
 use crate::endpoint::{self, Dialect, Endpoint, Operation, Route, RouteError};
+use crate::formats::Way;
 use crate::headers::Headers;
 use crate::limit::Subject;
 use crate::limit::account::Statement;
@@ -72,6 +73,10 @@ pub fn sanitize(cx: &mut Cx<'_>, headers: &Headers, keep: impl Fn(&str) -> bool)
             cx.remove_header(name);
         }
     }
+    // Access logs have the path.
+    if let Some(path) = headers.text(":path").and_then(endpoint::without_key) {
+        cx.set_header(":path", path);
+    }
 }
 
 /// Before anything else: whether the address that a request comes from may ask at all, and how its limits stand.
@@ -120,7 +125,7 @@ pub fn head(
     let told = |refusal: Refusal| refusal.reply(endpoint.dialect());
     let access = admit(endpoint.operation()).map_err(told)?;
     body_expected(cx, headers, end_of_stream).map_err(told)?;
-    let own_headers = own_headers(endpoint, headers).map_err(told)?;
+    let own_headers = own_headers(cx, endpoint, headers).map_err(told)?;
     let key = access.key.as_ref().map_or(Ok(None), |key| limits::subject(Place::of(cx), key));
     let key = key.map_err(|refused| told(unusable(Unusable::Table(refused))))?;
     let boundary = Boundary::of(text("content-type")).filter(|_| endpoint.takes_forms());
@@ -131,7 +136,7 @@ pub fn head(
         endpoint,
         scheme: text(":scheme").to_owned(),
         host: text(":authority").to_owned(),
-        path: path.to_owned(),
+        path: endpoint::without_key(path).unwrap_or_else(|| path.to_owned()),
         named,
         boundary,
         charged: key.into_iter().chain(access.route_limits()).collect(),
@@ -176,6 +181,8 @@ pub fn body(cx: &Cx<'_>, pending: &Pending, body: &[u8]) -> Result<Plan, Reply> 
             },
         );
     let Some(barred) = barred else { return Err(told(no_model(model))) };
+    let consumers = &cx.runtime.consumers;
+    let team = consumers.named(&pending.access.consumer).and_then(|c| consumers.team_of(c));
     let estimate = estimate(pending.endpoint, &ask);
     let mut plan = Plan {
         endpoint: pending.endpoint,
@@ -184,6 +191,7 @@ pub fn body(cx: &Cx<'_>, pending: &Pending, body: &[u8]) -> Result<Plan, Reply> 
         path: pending.path.clone(),
         model: model.to_owned(),
         consumer: pending.access.consumer.clone(),
+        team: team.map(|team| team.name.clone()).unwrap_or_default(),
         stream: ask.stream,
         wants_usage: ask.include_usage == Some(true),
         spans: ask.spans,
@@ -213,6 +221,9 @@ pub fn body(cx: &Cx<'_>, pending: &Pending, body: &[u8]) -> Result<Plan, Reply> 
 /// Leaves out the targets that cannot be asked this. `Err` is the answer: none is left.
 pub fn leave_out_unfit(cx: &Cx<'_>, plan: &mut Plan, body: &[u8]) -> Result<(), Reply> {
     let left = routing::leave_out_unfit(cx.runtime, plan, body);
+    if !plan.changes_way(cx.runtime) {
+        plan.own_headers.retain(|(name, _)| upstream::ANTHROPIC.contains(&name.as_str()));
+    }
     let told = |refusal: Refusal| refusal.reply(plan.endpoint.dialect());
     match left {
         Err(_) if plan.endpoint == Endpoint::CountTokens => {
@@ -229,23 +240,49 @@ fn estimated(body: &[u8]) -> Result<Reply, Refusal> {
     Ok(Reply::json(200, body.to_string().into_bytes()))
 }
 
-/// Headers that mean something to a provider of the client's own format and to no other.
-fn own_headers(endpoint: Endpoint, headers: &Headers) -> Result<Vec<(String, String)>, Refusal> {
+/// As [`Plan::own_headers`].
+fn own_headers(
+    cx: &Cx<'_>,
+    endpoint: Endpoint,
+    headers: &Headers,
+) -> Result<Vec<(String, String)>, Refusal> {
     /// In bytes: they travel with the plan. Claude Code's are 300 long.
     const LONGEST: usize = 2_048;
-    if endpoint.dialect() != Dialect::Anthropic {
+    /// Likewise; Codex' are 700. Of more than that, attempts behind a translated one get none.
+    const LONGEST_OTHERS: usize = 4_096;
+    let is_anthropics = endpoint.dialect() == Dialect::Anthropic;
+    let ways = |way| cx.runtime.providers.iter().any(|p| p.way(endpoint) == Some(way));
+    let differs = ways(Way::Translated) && ways(Way::Native);
+    if !is_anthropics && !differs {
         return Ok(Vec::new());
     }
-    let named = |(name, value): (&[u8], &[u8])| {
-        let name = core::str::from_utf8(name).ok().filter(|n| upstream::ANTHROPIC.contains(n))?;
-        Some((name.to_owned(), String::from_utf8(value.to_vec()).ok()?))
+    let identifies = |name: &str| cx.runtime.consumers.is_identity_header(name);
+    let (mut own, mut others) = (Vec::new(), Vec::new());
+    for (name, value) in headers.iter() {
+        let pair = (core::str::from_utf8(name), core::str::from_utf8(value));
+        let (Ok(name), Ok(value)) = pair else { continue };
+        let pair = || (name.to_owned(), value.to_owned());
+        if upstream::ANTHROPIC.contains(&name) {
+            own.extend(is_anthropics.then(pair));
+        } else if differs
+            && upstream::is_for_vendor(name)
+            && !upstream::is_stripped(name)
+            && !identifies(name)
+        {
+            others.push(pair());
+        }
+    }
+    let length = |pairs: &[(String, String)]| -> usize {
+        pairs.iter().map(|(name, value)| name.len() + value.len()).sum()
     };
-    let found: Vec<_> = headers.iter().filter_map(named).collect();
-    if found.iter().map(|(_, value)| value.len()).sum::<usize>() > LONGEST {
+    if length(&own) > LONGEST {
         let message = format!("The anthropic-* headers are longer than {LONGEST} bytes.");
         return Err(Refusal::client(400, "invalid_header", message));
     }
-    Ok(found)
+    if length(&others) <= LONGEST_OTHERS {
+        own.append(&mut others);
+    }
+    Ok(own)
 }
 
 /// Tokens to reserve for a request: a token is about four bytes of JSON, and each answer takes what the client allows
@@ -255,6 +292,7 @@ fn estimate(endpoint: Endpoint, ask: &Ask<'_>) -> Usage {
     let prompt = u64::try_from(ask.prompt_bytes / 4).unwrap_or(u64::MAX);
     let completion = match endpoint {
         Endpoint::Embeddings | Endpoint::Moderations => 0,
+        endpoint if endpoint.embeds_content() => 0,
         _ => ask.max_tokens.unwrap_or(SHORT_ANSWER).saturating_mul(ask.choices),
     };
     Usage { prompt, completion, ..Usage::default() }
@@ -262,21 +300,14 @@ fn estimate(endpoint: Endpoint, ask: &Ask<'_>) -> Usage {
 
 /// Counts a request that is to be sent, for its model, its consumer and the consumer's team.
 pub fn count_request(cx: &mut Cx<'_>, plan: &Plan) {
-    let runtime = cx.runtime;
-    let consumers = &runtime.consumers;
-    let mut slots = Vec::with_capacity(3);
-    if let Some(model) = runtime.models.find(&plan.model) {
+    let mut slots = consumer::usage_slots(&plan.consumer, &plan.team).collect::<Vec<_>>();
+    if let Some(model) = cx.runtime.models.find(&plan.model) {
         cx.count("requests", &[("model", &model.name)]);
         slots.push(model.usage_slot.clone());
     }
-    if let Some(consumer) = consumers.find(&plan.consumer).and_then(|index| consumers.get(index)) {
-        let team = consumers.team_of(consumer);
-        let team_name = team.map_or("", |team| team.name.as_str());
-        // Not together with the model: labels multiply, and there may be many consumers.
-        cx.count("consumer_requests", &[("consumer", &consumer.name), ("team", team_name)]);
-        slots.push(consumer.usage_slot());
-        slots.extend(team.map(Team::usage_slot));
-    }
+    // Not together with the model: labels multiply, and there may be many consumers.
+    let labels = [("consumer", plan.consumer.as_str()), ("team", plan.team.as_str())];
+    cx.count("consumer_requests", &labels);
     for slot in slots {
         let written = tally::request(cx.shared, &slot, cx.now);
         cx.lost(written);
@@ -380,7 +411,7 @@ fn unreadable(error: &BodyError) -> Refusal {
 
 /// A path that there is not, or not with this method.
 pub fn unknown(error: RouteError, method: &str, path: &str) -> Refusal {
-    let path = path.split('?').next().unwrap_or_default();
+    let path = shortened(path.split('?').next().unwrap_or_default());
     match error {
         RouteError::Unknown => {
             Refusal::client(404, "unknown_url", format!("Unknown request URL: {method} {path}."))
@@ -396,6 +427,13 @@ pub fn unknown(error: RouteError, method: &str, path: &str) -> Refusal {
         )
         .header("allow", allowed),
     }
+}
+
+/// What a message or a line of the log shows of a path, which may be as long as Envoy lets headers be.
+pub fn shortened(path: &str) -> &str {
+    const LONGEST: usize = 256;
+    let end = path.char_indices().nth(LONGEST).map(|(end, _)| end);
+    end.and_then(|end| path.get(..end)).unwrap_or(path)
 }
 
 /// The same answer for a model that does not exist and one that is nobody's business.
@@ -458,7 +496,11 @@ fn model_object(runtime: &Runtime, model: &Model, id: &str, asker: Dialect) -> s
     }
     let owner = model.targets.first().and_then(|target| runtime.providers.get(target.provider));
     let owner = owner.map_or("keyward", |provider| provider.name.as_str());
-    serde_json::json!({"id": id, "object": "model", "created": 0, "owned_by": owner})
+    serde_json::json!({
+        "id": id, "object": "model", "created": 0, "owned_by": owner,
+        // Mistral's clients read nothing without; what a model can do is not known.
+        "type": "base", "capabilities": {},
+    })
 }
 
 /// Sends a reply and counts it, against its `source`, too, where that failed to authenticate.

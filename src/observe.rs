@@ -8,6 +8,7 @@
 //!   (<https://platform.openai.com/docs/api-reference/responses-streaming>).
 //! - [`JsonObserver`] for answers that are one JSON document.
 
+mod delta;
 mod event;
 mod json;
 mod stream;

@@ -31,7 +31,9 @@ pub struct Plan {
     pub host: String,
     pub path: String,
     pub model: String,
+    /// Names of who asks and of that one's team, empty where there is none.
     pub consumer: String,
+    pub team: String,
     pub stream: bool,
     /// The client asked for the usage chunk of a stream itself.
     pub wants_usage: bool,
@@ -43,7 +45,8 @@ pub struct Plan {
     /// What limits were charged for the request, all attempts and rounds.
     pub toll: Option<Box<Toll>>,
     pub session: Option<u64>,
-    /// `anthropic-version` and `anthropic-beta` of a client of Anthropic's API, for Anthropic alone.
+    /// What a client says to the vendor of its API, by [`crate::upstream::is_for_vendor`], where an attempt may take it
+    /// away from those behind it. `anthropic-version` and `anthropic-beta` always, since every attempt does.
     pub own_headers: Vec<(String, String)>,
     /// The one provider that the route leads to, where the filter does not choose.
     pub only: Option<ProviderIndex>,
@@ -174,6 +177,7 @@ pub(crate) mod tests {
             path: "/v1/responses?x=\u{e9}".to_owned(),
             model: "fast".to_owned(),
             consumer: "anyone".to_owned(),
+            team: String::new(),
             stream: true,
             wants_usage: false,
             spans: crate::members::Ask::read(br#"{"model":"fast"}"#).unwrap().spans,

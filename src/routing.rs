@@ -115,6 +115,15 @@ impl Plan {
         !self.barred.is_empty() && here.peek().is_some() && here.all(|barred| barred)
     }
 
+    /// Whether some targets take the request as it is and some in other words.
+    pub fn changes_way(&self, runtime: &Runtime) -> bool {
+        let mut ways = self
+            .targets(runtime)
+            .filter_map(|target| self.resolve_target(runtime, target)?.provider.way(self.endpoint));
+        let first = ways.next();
+        ways.any(|way| Some(way) != first)
+    }
+
     /// Indices of all targets that the request may go to, in order of preference.
     pub fn targets(&self, runtime: &Runtime) -> impl Iterator<Item = u32> {
         let targets = runtime.models.find(&self.model).map_or(&[][..], |model| &model.targets);

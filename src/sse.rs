@@ -90,6 +90,11 @@ impl Framer {
         if self.overflow { Err(Overflow) } else { Ok(()) }
     }
 
+    /// Whether the next byte begins an event that is not the first.
+    pub fn is_between_events(&self) -> bool {
+        !self.first && self.pending.is_empty() && !self.after_return && !self.overflow
+    }
+
     /// The bytes of the incomplete event at the end.
     pub fn pending(&self) -> &[u8] {
         &self.pending

@@ -13,7 +13,7 @@ use crate::address::Source;
 use crate::admin;
 use crate::consumer::identify::Caller;
 use crate::effect::{Cx, Effect, Flow};
-use crate::endpoint::Dialect;
+use crate::endpoint::{Dialect, Endpoint};
 use crate::filter_state;
 use crate::formats::Call;
 use crate::gateway::{ANSWERED_HEADER, CLUSTER_HEADER};
@@ -209,6 +209,11 @@ impl Standalone {
     /// Whether [`Self::on_response_body`] needs the bytes.
     pub fn wants_response_body(&self) -> bool {
         matches!(&self.state, State::Sent(trip) if trip.wants_body())
+    }
+
+    /// Whether [`Self::on_response_body`] would do nothing with a chunk that is not the last, and let it go on.
+    pub fn is_delta(&self, chunk: &[u8]) -> bool {
+        matches!(&self.state, State::Sent(trip) if trip.is_delta(chunk))
     }
 
     /// `body` is all that was held back, or else the chunk that has come.
@@ -490,6 +495,27 @@ impl Standalone {
         self.state = State::Done;
         Flow::Pause
     }
+}
+
+/// Whether a configuration that is sound can be served by this stage.
+///
+/// # Errors
+/// In [`Mode::Headers`], one line for each provider whose path has the model in it: it is not known in time.
+pub fn check(runtime: &Runtime) -> Result<(), String> {
+    let endpoint = Endpoint::ChatCompletions;
+    let is_reached = |provider: &Provider| {
+        provider.way(endpoint).is_none_or(|way| {
+            provider.path(&Call { endpoint, way, model: "", stream: false }).is_some()
+        })
+    };
+    let unreached: Vec<String> = (0..)
+        .zip(&runtime.providers)
+        .filter(|(_, provider)| runtime.mode == Mode::Headers && !is_reached(provider))
+        .map(|(index, _): (usize, _)| {
+            format!("providers[{index}]: its paths name the model, which mode headers does not know: use mode: body")
+        })
+        .collect();
+    if unreached.is_empty() { Ok(()) } else { Err(unreached.join("\n")) }
 }
 
 /// The provider that the route leads to, if it leads to one.

@@ -20,11 +20,14 @@ pub mod state;
 
 use core::time::Duration;
 
-use base64ct::{Base64UrlUnpadded, Encoding};
+use chrono::{DateTime, Utc};
 use hmac::{Hmac, KeyInit, Mac};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use jwt_compact::alg::{Hs256, Hs256Key};
+use jwt_compact::{AlgorithmExt, Claims, Header, UntrustedToken};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sha2::Sha256;
+use subtle::ConstantTimeEq;
 
 use self::scope::Scope;
 use crate::config::secrets::Hidden;
@@ -35,7 +38,6 @@ use crate::time::UnixTime;
 /// Clocks of Envoys may differ: a key is taken this long before it was issued.
 const LEEWAY: Duration = Duration::from_secs(30);
 const ISSUER: &str = "keyward";
-const ALGORITHM: &str = "HS256";
 /// Bytes of an id besides the name: drawn, end, tag.
 const ID: usize = 16 + 4 + TAG;
 const TAG: usize = 8;
@@ -95,22 +97,11 @@ pub enum Unverified {
     Expired,
 }
 
-/// RFC 7515, section 4. What else there is does not matter, but for `crit`: what one has to understand.
-#[derive(Deserialize)]
-struct Header {
-    alg: String,
-    kid: String,
-    #[serde(default)]
-    crit: Option<Value>,
-}
-
-#[derive(Deserialize)]
-struct Claims {
+#[derive(Serialize, Deserialize)]
+struct Own {
     iss: String,
     sub: String,
     jti: String,
-    iat: u64,
-    exp: u64,
     keyward: Value,
 }
 
@@ -127,29 +118,35 @@ impl Signing {
         let end = now.after(ttl).min(draft.until).min(secret.valid.until);
         let expires = UnixTime(end.0 - end.0 % 1000);
         let id = secret.name(draft.consumer, draft.drawn, expires);
-        let header = json!({"alg": ALGORITHM, "kid": secret.id, "typ": "JWT"});
-        let claims = json!({
-            "iss": ISSUER,
-            "sub": draft.consumer,
-            "jti": id,
-            "iat": now.0 / 1000,
-            "exp": expires.0 / 1000,
-            "keyward": draft.scope,
+        let mut claims = Claims::new(Own {
+            iss: ISSUER.to_owned(),
+            sub: draft.consumer.to_owned(),
+            jti: id.clone(),
+            keyward: draft.scope.clone(),
         });
-        let signed = format!("{}.{}", encode(&header)?, encode(&claims)?);
-        let signature = secret.mac(&[signed.as_bytes()]).finalize().into_bytes();
-        let key = format!("{signed}.{}", Base64UrlUnpadded::encode_string(&signature));
+        claims.issued_at = date(now);
+        claims.expiration = date(expires);
+        let header = Header::empty().with_token_type("JWT").with_key_id(secret.id.as_str());
+        let key = Hs256.token(&header, &claims, &secret.key()).ok()?;
         Some(Issued { id, key, expires })
     }
 
     /// # Errors
     /// [`Unverified`].
     pub fn verify(&self, key: &[u8], now: UnixTime) -> Result<Temporary, Unverified> {
-        let claims = self.claims(key, now).ok_or(Unverified::Foreign)?;
-        let scope = Scope::from_claim(&claims.keyward).filter(|_| claims.iss == ISSUER);
-        let moment = |seconds: u64| seconds.checked_mul(1000).map(UnixTime);
-        let times = moment(claims.iat).zip(moment(claims.exp));
-        let (issued, expires) = times.ok_or(Unverified::Foreign)?;
+        let text = core::str::from_utf8(key).map_err(|_| Unverified::Foreign)?;
+        let token = UntrustedToken::new(text).map_err(|_| Unverified::Foreign)?;
+        let secret =
+            self.alive(now).find(|secret| token.header().key_id.as_ref() == Some(&secret.id));
+        let secret = secret.ok_or(Unverified::Foreign)?;
+        let key = secret.key();
+        let token =
+            Hs256.validator::<Own>(&key).validate(&token).map_err(|_| Unverified::Foreign)?;
+        let (_, claims) = token.into_parts();
+        let own = claims.custom;
+        let scope = Scope::from_claim(&own.keyward).filter(|_| own.iss == ISSUER);
+        let (issued, expires) =
+            moment(claims.issued_at).zip(moment(claims.expiration)).ok_or(Unverified::Foreign)?;
         // Also where the operator has shortened the lives of keys since.
         let expires = expires.min(issued.after(self.max_ttl));
         if now >= expires {
@@ -159,22 +156,7 @@ impl Signing {
             return Err(Unverified::NotYet);
         }
         let scope = scope.ok_or(Unverified::Foreign)?;
-        Ok(Temporary { id: claims.jti, consumer: claims.sub, expires, scope })
-    }
-
-    /// What a token says that one of the secrets has signed; nothing of any other is read but its header.
-    fn claims(&self, token: &[u8], now: UnixTime) -> Option<Claims> {
-        let text = core::str::from_utf8(token).ok()?;
-        let (signed, signature) = text.rsplit_once('.')?;
-        let (header, claims) = signed.split_once('.')?;
-        let header: Header = decode(header)?;
-        if header.alg != ALGORITHM || header.crit.is_some() {
-            return None;
-        }
-        let secret = self.alive(now).find(|secret| secret.id == header.kid)?;
-        let signature = Base64UrlUnpadded::decode_vec(signature).ok()?;
-        secret.mac(&[signed.as_bytes()]).verify_slice(&signature).ok()?;
-        decode(claims)
+        Ok(Temporary { id: own.jti, consumer: own.sub, expires, scope })
     }
 
     /// The consumer that a key with this id was issued to, and when the key ends; `None` where no secret made the id.
@@ -188,9 +170,7 @@ impl Signing {
         let (end, _) = rest.split_first_chunk::<4>().filter(|_| bytes.len() == ID)?;
         let expires = UnixTime(u64::from(u32::from_be_bytes(*end)) * 1000);
         let known = self.alive(now).any(|secret| {
-            // Of a tag that is wrong the time to tell says nothing but the bytes it shares with the right one, and
-            // an id gives no access.
-            secret.name(consumer, *drawn, expires) == id
+            secret.name(consumer, *drawn, expires).as_bytes().ct_eq(id.as_bytes()).into()
         });
         known.then_some((consumer, expires))
     }
@@ -201,33 +181,32 @@ impl Signing {
 }
 
 impl Secret {
-    fn mac(&self, parts: &[&[u8]]) -> Hmac<Sha256> {
-        // HMAC takes a key of any length.
-        let mut mac = Hmac::<Sha256>::new_from_slice(self.secret.0.as_bytes())
-            .unwrap_or_else(|_| Hmac::<Sha256>::new(&Default::default()));
-        for part in parts {
-            mac.update(part);
-        }
-        mac
+    fn key(&self) -> Hs256Key {
+        Hs256Key::new(self.secret.0.as_bytes())
     }
 
     fn name(&self, consumer: &str, drawn: [u8; 16], expires: UnixTime) -> String {
         let end = u32::try_from(expires.0 / 1000).unwrap_or(u32::MAX).to_be_bytes();
-        let parts = [b"keyward/key-id\0".as_slice(), consumer.as_bytes(), b"\0", &drawn, &end];
-        let tag = self.mac(&parts).finalize().into_bytes();
+        // HMAC takes a key of any length.
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.secret.0.as_bytes())
+            .unwrap_or_else(|_| Hmac::<Sha256>::new(&Default::default()));
+        for part in [b"keyward/key-id\0".as_slice(), consumer.as_bytes(), b"\0", &drawn, &end] {
+            mac.update(part);
+        }
+        let tag = mac.finalize().into_bytes();
         let bytes: Vec<u8> =
             drawn.into_iter().chain(end).chain(tag.into_iter().take(TAG)).collect();
         format!("{consumer}.{}", hex(&bytes))
     }
 }
 
-fn encode(part: &Value) -> Option<String> {
-    Some(Base64UrlUnpadded::encode_string(&serde_json::to_vec(part).ok()?))
+fn date(time: UnixTime) -> Option<DateTime<Utc>> {
+    DateTime::from_timestamp(i64::try_from(time.0 / 1000).ok()?, 0)
 }
 
-fn decode<T: for<'de> Deserialize<'de>>(part: &str) -> Option<T> {
-    let json = String::from_utf8(Base64UrlUnpadded::decode_vec(part).ok()?).ok()?;
-    serde_json::from_str(&json).ok()
+fn moment(date: Option<DateTime<Utc>>) -> Option<UnixTime> {
+    let seconds = u64::try_from(date?.timestamp()).ok()?;
+    seconds.checked_mul(1000).map(UnixTime)
 }
 
 #[cfg(test)]

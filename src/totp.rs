@@ -7,10 +7,8 @@
 
 use core::time::Duration;
 
-use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
-use sha1::Sha1;
-use subtle::ConstantTimeEq;
+use totp_rs::{Builder, Totp};
 
 use crate::ledger::{self, Edit, SharedData};
 use crate::time::UnixTime;
@@ -23,11 +21,8 @@ const STEP: u64 = 30;
 /// Steps: a code of one later than that was taken by a clock that has gone back since, and keeps nobody out.
 const AHEAD: u64 = 10;
 
-/// RFC 4226, section 4.
-const SHORTEST_SECRET: usize = 16;
-
 /// What the codes of one consumer come from.
-pub struct Secret(Vec<u8>);
+pub struct Secret(Totp);
 
 impl core::fmt::Debug for Secret {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
@@ -57,28 +52,9 @@ struct Record {
 impl Secret {
     /// Base32 (RFC 4648) of at least 16 bytes (RFC 4226, section 4), padded or not, in any case.
     pub fn parse(text: &str) -> Option<Self> {
-        let secret = base32(text.trim_end_matches('='))?;
-        (secret.len() >= SHORTEST_SECRET).then_some(Self(secret))
-    }
-
-    /// The step of which it is the code: now, or one late or early.
-    fn step_of(&self, code: &str, now: UnixTime) -> Option<u64> {
-        let digits = code.len() == 6 && code.bytes().all(|b| b.is_ascii_digit());
-        let code: u32 = code.parse().ok().filter(|_| digits)?;
-        let step = now.0 / 1000 / STEP;
-        (step.saturating_sub(1)..=step + 1).find(|step| self.code(*step).ct_eq(&code).into())
-    }
-
-    /// HOTP (RFC 4226, section 5.3) of six digits.
-    fn code(&self, step: u64) -> u32 {
-        // HMAC takes a key of any length.
-        let mut mac = Hmac::<Sha1>::new_from_slice(&self.0)
-            .unwrap_or_else(|_| Hmac::<Sha1>::new(&Default::default()));
-        mac.update(&step.to_be_bytes());
-        let tag = mac.finalize().into_bytes();
-        let offset = usize::from(tag.last().copied().unwrap_or_default() & 0xf);
-        let word = tag.get(offset..).and_then(<[u8]>::first_chunk).copied().unwrap_or_default();
-        (u32::from_be_bytes(word) & 0x7fff_ffff) % 1_000_000
+        let text = text.trim_end_matches('=').to_ascii_uppercase();
+        let secret = totp_rs::Secret::try_from_base32(text).ok()?;
+        Builder::new().with_secret(secret).build().ok().map(Self)
     }
 
     /// Takes a code, once.
@@ -92,7 +68,7 @@ impl Secret {
         code: &str,
         now: UnixTime,
     ) -> Result<(), Refused> {
-        let step = self.step_of(code, now);
+        let step = self.0.check(code, now.0 / 1000);
         let ahead = now.0 / 1000 / STEP + AHEAD;
         let taken = ledger::update(shared, slot, |record: &mut Record| {
             // A clock that went back must not keep anybody out for longer than the window.
@@ -122,26 +98,6 @@ impl Secret {
     }
 }
 
-/// RFC 4648, section 6, without padding and in any case; bits that fill no byte are left out.
-fn base32(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(text.len() * 5 / 8);
-    let (mut bits, mut count) = (0_u32, 0);
-    for letter in text.bytes() {
-        let value = match letter.to_ascii_uppercase() {
-            letter @ b'A'..=b'Z' => letter - b'A',
-            digit @ b'2'..=b'7' => digit - b'2' + 26,
-            _ => return None,
-        };
-        bits = bits << 5 | u32::from(value);
-        count += 5;
-        if count >= 8 {
-            count -= 8;
-            bytes.push((bits >> count & 0xff) as u8);
-        }
-    }
-    Some(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,10 +108,6 @@ mod tests {
 
     fn at(seconds: u64) -> UnixTime {
         UnixTime(seconds * 1000)
-    }
-
-    fn code(secret: &Secret, seconds: u64) -> String {
-        format!("{:06}", secret.code(seconds / STEP))
     }
 
     fn take(memory: &Memory, code: &str, seconds: u64) -> Result<(), Refused> {
@@ -191,11 +143,11 @@ mod tests {
         assert_eq!(take(&memory, "050471", 1_111_111_112), Err(Refused::Wrong), "replayed");
         assert_eq!(take(&memory, "081804", 1_111_111_112), Err(Refused::Wrong), "older");
         let secret = Secret::parse(RFC).unwrap();
-        let next = code(&secret, 1_111_111_141);
+        let next = secret.0.generate(1_111_111_141).to_string();
         assert_eq!(take(&memory, &next, 1_111_111_141), Ok(()));
-        let ahead = code(&secret, 2_000_000_000);
+        let ahead = secret.0.generate(2_000_000_000).to_string();
         assert_eq!(take(&memory, &ahead, 2_000_000_000), Ok(()));
-        let now = code(&secret, 1_111_111_171);
+        let now = secret.0.generate(1_111_111_171).to_string();
         assert_eq!(take(&memory, &now, 1_111_111_171), Ok(()));
         assert_eq!(take(&memory, &now, 1_111_111_172), Err(Refused::Wrong), "replayed");
     }
@@ -211,22 +163,20 @@ mod tests {
         assert_eq!(take(&memory, "287082", 59), Err(Refused::Blocked(until)), "even the right one");
         assert_eq!(take(&memory, "000000", 358), Err(Refused::Blocked(until)));
         let secret = Secret::parse(RFC).unwrap();
-        assert_eq!(take(&memory, &code(&secret, 359), 359), Ok(()));
+        let code = secret.0.generate(359).to_string();
+        assert_eq!(take(&memory, &code, 359), Ok(()));
         // A clock that goes back does not keep anybody out.
         for _ in 0..TRIES {
             let _ = take(&memory, "000000", 1_000_000);
         }
-        assert_eq!(take(&memory, &code(&secret, 900_000), 900_000), Ok(()));
+        let code = secret.0.generate(900_000).to_string();
+        assert_eq!(take(&memory, &code, 900_000), Ok(()));
     }
 
     #[test]
     fn secrets_are_base32_and_long_enough() {
         assert!(Secret::parse("gezdgnbvgy3tqojqgezdgnbvgy3tqojq").is_some());
         assert!(Secret::parse("GEZDGNBVGY3TQOJQGEZDGNBVGY======").is_some(), "16 bytes");
-        // RFC 4648, section 10.
-        for (text, bytes) in [("", ""), ("MY", "f"), ("MZXW6", "foo"), ("mzxw6ytboi", "foobar")] {
-            assert_eq!(base32(text).as_deref(), Some(bytes.as_bytes()), "{text}");
-        }
         for wrong in ["", "GEZDGNBVGY3TQOJQGEZDGNBV", "1".repeat(32).as_str(), "0123-4567"] {
             assert!(Secret::parse(wrong).is_none(), "{wrong}");
         }

@@ -3,6 +3,8 @@
 //! What the `attempt` and the `standalone` stage have in common; where the two differ, in what becomes of
 //! an answer that is no success, each decides for itself.
 
+use core::time::Duration;
+
 use crate::answer::{Answer, MAX_ERROR, Shown, Step};
 use crate::effect::{Cx, Effect};
 use crate::endpoint::Endpoint;
@@ -46,7 +48,11 @@ pub struct Trip {
     pub status: u16,
     /// As the provider sent them, until it is decided what becomes of the answer.
     pub headers: Headers,
+    /// What the answer has reported.
     meter: Meter,
+    /// What of that the records were told, and when.
+    recorded: Meter,
+    recorded_at: UnixTime,
     /// What the records were told of an answer that is no success.
     judged: Option<Signal>,
     phase: Phase,
@@ -77,6 +83,9 @@ pub enum Progress {
     /// No success. With the body, or the error that stood in place of an answer.
     Refused(Signal, Vec<u8>),
 }
+
+/// Between two records of what one answer has used.
+const RECORD_PERIOD: Duration = Duration::from_secs(1);
 
 impl Trip {
     /// Puts the claimed key into the request and addresses it. `Err`: it cannot be sent.
@@ -142,7 +151,7 @@ impl Trip {
             && !plan.wants_usage;
         let limit = plan.limit_name(&target).filter(|_| !translates);
         let renamed = plan.renamed(&target).is_some();
-        let wrapped = target.provider.kind.format.wraps();
+        let wrapped = target.provider.kind.format.wraps() || plan.renamed_inside(&target);
         let patches_body = hide_usage || translates || limit.is_some() || renamed || wrapped;
         let sent_at = cx.now.max(plan.not_before);
         let trip = Self {
@@ -158,6 +167,8 @@ impl Trip {
             status: 0,
             headers: Headers::default(),
             meter: Meter::default(),
+            recorded: Meter::default(),
+            recorded_at: UnixTime(0),
             judged: None,
             phase: Phase::Waiting,
             plan,
@@ -186,7 +197,11 @@ impl Trip {
                 Ask::read_or(body, default).ok().filter(|ask| ask.model == self.plan.model)?;
             patch(&ask.spans)
         });
-        target.provider.kind.format.wrap(patched?)
+        let (format, patched) = (target.provider.kind.format, patched?);
+        if self.plan.renamed_inside(&target) {
+            return format.rename(&patched, target.upstream_model);
+        }
+        format.wrap(patched)
     }
 
     /// The answer begins. `hold`: nothing of it may go on before [`Progress::Opened`].
@@ -203,7 +218,7 @@ impl Trip {
                 include_usage: self.plan.wants_usage,
                 created: now.0 / 1_000,
                 nonce: self.nonce,
-                echo: core::mem::take(&mut self.echo),
+                echo: core::mem::take(&mut self.echo).with(headers),
             });
             let (hide_usage, errors_in_success) = (self.hide_usage, self.errors_in_success);
             let shown = Shown { hide_usage, translation, errors_in_success };
@@ -241,7 +256,7 @@ impl Trip {
                             self.succeeded(cx);
                             self.measure_start(cx);
                         }
-                        self.count_usage(cx);
+                        self.count_usage(cx, end_of_stream);
                         if end_of_stream {
                             self.finish(cx);
                         }
@@ -250,6 +265,11 @@ impl Trip {
                 }
             }
         }
+    }
+
+    /// Whether [`Self::feed`] would do nothing with a chunk that is not the last: nearly all of a stream.
+    pub fn is_delta(&self, chunk: &[u8]) -> bool {
+        matches!(&self.phase, Phase::Answer(answer) if answer.is_delta(chunk))
     }
 
     /// Whether [`Self::feed`] is to see all that was held back, not only what is new.
@@ -340,6 +360,7 @@ impl Trip {
 
     /// The attempt is over, however it ended. `client_gone`: the client went away first.
     pub fn done(&mut self, cx: &mut Cx<'_>, client_gone: bool) {
+        self.record_usage(cx);
         match &self.phase {
             Phase::Replaced | Phase::Over => {}
             Phase::ErrorBody if self.judged.is_some() => {}
@@ -472,6 +493,7 @@ impl Trip {
             model: target.upstream_model,
             model_slot: &target.model.usage_slot,
             consumer: &self.plan.consumer,
+            team: &self.plan.team,
             at: self.sent_at,
             fingerprint: self.fingerprint,
         }))
@@ -499,37 +521,48 @@ impl Trip {
             .unwrap_or_else(server_error)
     }
 
-    /// Records what has been seen of the usage since the last time.
-    fn count_usage(&mut self, cx: &mut Cx<'_>) {
+    /// Notes what has been seen of the usage since the last time. The limits learn of it at once; the records too, but
+    /// some services report with every event: from the second report on not all the time.
+    fn count_usage(&mut self, cx: &mut Cx<'_>, is_last: bool) {
         let Phase::Answer(answer) = &self.phase else { return };
         let Some(usage) = answer.usage() else { return };
-        let before = self.cost(cx.runtime);
-        let news = self.meter.report(usage);
+        let is_news = self.meter.report(usage) != Usage::default();
+        if is_news && let Some(used) = self.used(cx.runtime) {
+            filter_state::used(cx, &used);
+            if self.plan.toll.is_some() {
+                cx.effects.push(Effect::SetFilterState(SPENT, Spent::Used(used).encode()));
+            }
+        }
+        if is_last || is_news && cx.now >= self.recorded_at.after(RECORD_PERIOD) {
+            self.record_usage(cx);
+        }
+    }
+
+    /// Tells the records what they do not know yet.
+    fn record_usage(&mut self, cx: &mut Cx<'_>) {
+        let before = self.cost(cx.runtime, &self.recorded);
+        let news = self.recorded.report(self.meter.total());
         if news == Usage::default() {
             return;
         }
+        self.recorded_at = cx.now;
         // Not the cost of the news: what all of it costs may depend on how much it is.
-        let cost =
-            self.cost(cx.runtime).zip(before).map(|(all, before)| all.saturating_sub(before));
+        let cost = self.cost(cx.runtime, &self.recorded).zip(before);
+        let cost = cost.map(|(all, before)| all.saturating_sub(before));
         self.with_sent(cx.runtime, |sent| settle::used(cx, sent, &news, cost));
-        let Some(used) = self.used(cx.runtime) else { return };
-        filter_state::used(cx, &used);
-        if self.plan.toll.is_some() {
-            cx.effects.push(Effect::SetFilterState(SPENT, Spent::Used(used).encode()));
-        }
     }
 
     /// What the answer has reported so far.
     pub fn used(&self, runtime: &Runtime) -> Option<Amounts> {
         let total = self.meter.total();
-        let cost = || self.cost(runtime).unwrap_or_default();
+        let cost = || self.cost(runtime, &self.meter).unwrap_or_default();
         (total != Usage::default()).then(|| Amounts::of_request(&total, cost()))
     }
 
-    /// Of what was reported so far; `None`: the price is not known.
-    fn cost(&self, runtime: &Runtime) -> Option<u64> {
+    /// `None`: the price is not known.
+    fn cost(&self, runtime: &Runtime, meter: &Meter) -> Option<u64> {
         let target = self.plan.resolve(runtime)?;
-        Some(target.provider.price(target.upstream_model)?.of(&self.meter.total()))
+        Some(target.provider.price(target.upstream_model)?.of(&meter.total()))
     }
 
     /// Replaces the reservation by what was used; without any report the reservation stands.
@@ -543,7 +576,10 @@ impl Trip {
     fn finish(&mut self, cx: &mut Cx<'_>) {
         self.settle_tokens(cx);
         let Phase::Answer(answer) = &self.phase else { return };
-        if matches!(answer.outcome(), Outcome::Open | Outcome::Failed) {
+        if let Some(error) = answer.late_error() {
+            let signal = self.classify_event(cx, &error);
+            self.failed(cx, &signal);
+        } else if matches!(answer.outcome(), Outcome::Open | Outcome::Failed) {
             self.failed(cx, &server_error());
         }
         self.phase = Phase::Over;
@@ -555,6 +591,11 @@ impl Plan {
     fn renamed<'a>(&self, target: &Resolved<'a>) -> Option<&'a str> {
         let renamed = target.upstream_model != self.model && !self.endpoint.names_model();
         renamed.then_some(target.upstream_model)
+    }
+
+    /// Whether the body may repeat the path's name of the model, which the provider calls something else.
+    fn renamed_inside(&self, target: &Resolved<'_>) -> bool {
+        target.upstream_model != self.model && self.endpoint.embeds_content()
     }
 
     /// What the provider calls the bound of the answer, where the client calls it something else.

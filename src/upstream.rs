@@ -2,7 +2,7 @@
 //! sends a key.
 
 use crate::consumer::identify::CREDENTIALS;
-use crate::effect::Cx;
+use crate::effect::{Cx, Effect};
 use crate::endpoint::Dialect;
 use crate::formats::{self, Call, Format, Way};
 use crate::headers::Headers;
@@ -28,10 +28,23 @@ const NOT_FOR_PROVIDERS: [&str; 7] = [
 /// Request headers of Anthropic's clients that only Anthropic gets.
 pub const ANTHROPIC: [&str; 2] = ["anthropic-version", "anthropic-beta"];
 
-/// What clients say to the vendor of their API: organizations, betas, sessions of coding agents. Where a request is
-/// translated, it is for another vendor.
-const OF_VENDORS: [&[u8]; 5] =
-    [b"anthropic-", b"openai-", b"x-claude-code-", b"x-codex-", b"x-openai-"];
+/// What goes to any provider: about the message, its way and its traces.
+const NEUTRAL: [&str; 13] = [
+    "accept",
+    "b3",
+    "content-length",
+    "content-type",
+    "host",
+    "sw8",
+    "te",
+    "traceparent",
+    "tracestate",
+    "transfer-encoding",
+    "user-agent",
+    "x-amzn-trace-id",
+    "x-request-id",
+];
+const NEUTRAL_PREFIXES: [&str; 5] = [":", "x-b3-", "x-datadog-", "x-envoy-", "x-forwarded-"];
 
 /// What Envoy's `aws_request_signing` leaves behind when an attempt at AWS is followed by another: a session token
 /// among it.
@@ -52,12 +65,12 @@ const NOT_FOR_CLIENTS: [&str; 9] = [
 const NOT_FOR_CLIENTS_PREFIXES: [&str; 5] =
     ["x-ratelimit-", "ratelimit-", "anthropic-ratelimit-", "ratelimitbysize-", "x-keyward-"];
 
-/// What a client of Anthropic's API says beside the body.
+/// What a client says beside the body.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Own<'a> {
-    /// Of [`ANTHROPIC`].
+    /// As [`Plan::own_headers`](crate::plan::Plan::own_headers).
     pub headers: &'a [(String, String)],
-    /// `?beta=true`, for a provider that takes the request as it is.
+    /// `?beta=true` of Anthropic's clients, for a provider that takes the request as it is.
     pub beta: bool,
 }
 
@@ -110,6 +123,15 @@ pub fn address(
     let format = provider.kind.format;
     let path = provider.path(call)?;
     strip(cx, headers);
+    if call.way == Way::Translated {
+        for (name, _) in headers.iter() {
+            let name = core::str::from_utf8(name).unwrap_or_default();
+            if is_for_vendor(name) && !is_stripped(name) {
+                cx.remove_header(name);
+            }
+        }
+        cx.set_header("content-type", "application/json");
+    }
     // Anthropic's clients say so twice: here and in `anthropic-beta`.
     let query = if own.beta && format == Format::Anthropic { "?beta=true" } else { "" };
     cx.set_header(":path", format!("{}{path}{query}", provider.base_path));
@@ -121,14 +143,6 @@ pub fn address(
         }
         Credential::Header(name) => cx.set_header(name, credentials.value),
     }
-    if call.way == Way::Translated {
-        cx.set_header("content-type", "application/json");
-        for (name, _) in headers.iter() {
-            if OF_VENDORS.iter().any(|prefix| name.starts_with(prefix)) {
-                cx.remove_header(String::from_utf8_lossy(name));
-            }
-        }
-    }
     let known: &[&'static str] = match format {
         Format::Anthropic => {
             cx.set_header("anthropic-version", formats::ANTHROPIC_VERSION);
@@ -139,22 +153,38 @@ pub fn address(
         _ => &[],
     };
     for (name, value) in own.headers {
-        if let Some(name) = known.iter().find(|known| *known == name) {
-            cx.set_header(name, value.as_bytes());
+        let is_back = if ANTHROPIC.contains(&name.as_str()) {
+            known.contains(&name.as_str())
+        } else {
+            // A translated attempt took it away.
+            call.way == Way::Native && !headers.contains(name)
+        };
+        if is_back {
+            cx.effects.push(Effect::SetHeader(name.clone().into(), value.clone().into_bytes()));
         }
     }
     Some(())
+}
+
+/// Whether a header is a client's word to the vendor of its API: an organization, a beta, a session, its SDK. Where
+/// a request is translated, it is for another vendor, and that is none of its business.
+pub fn is_for_vendor(name: &str) -> bool {
+    !NEUTRAL.contains(&name) && !NEUTRAL_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Whether no provider gets it from a client, whatever it is about.
+pub fn is_stripped(name: &str) -> bool {
+    CREDENTIALS.contains(&name)
+        || NOT_FOR_PROVIDERS.contains(&name)
+        || name.starts_with("x-keyward-")
+        || name.starts_with(AWS)
 }
 
 /// Removes every credential and everything that is between Keyward's stages.
 pub fn strip(cx: &mut Cx<'_>, headers: &Headers) {
     for (name, _) in headers.iter() {
         let Ok(name) = core::str::from_utf8(name) else { continue };
-        if CREDENTIALS.contains(&name)
-            || NOT_FOR_PROVIDERS.contains(&name)
-            || name.starts_with("x-keyward-")
-            || name.starts_with(AWS)
-        {
+        if is_stripped(name) {
             cx.remove_header(name);
         }
     }
@@ -175,7 +205,6 @@ pub fn clean_answer(cx: &mut Cx<'_>, headers: &Headers) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::effect::Effect;
     use crate::endpoint::Endpoint;
     use crate::ledger::memory::Memory;
     use crate::runtime::{Runtime, load};
@@ -278,22 +307,50 @@ mod tests {
         let runtime = runtime("openai");
         let said = [
             ("anthropic-dangerous-direct-browser-access", "true"),
+            ("chatgpt-account-id", "acct"),
             ("openai-organization", "org"),
+            ("originator", "codex_cli_rs"),
+            ("session-id", "1"),
             ("x-claude-code-session-id", "1"),
+            ("x-client-request-id", "1"),
             ("x-codex-turn-metadata", "{}"),
             ("x-openai-internal-codex-responses-lite", "true"),
+            ("x-stainless-os", "Linux"),
         ];
-        for (way, kept) in [(Way::Native, said.len()), (Way::Translated, 0)] {
-            let left = changed(&runtime, &said, |cx, headers| {
+        let neutral = [
+            ("accept", "text/event-stream"),
+            ("traceparent", "00-1-1-01"),
+            ("user-agent", "codex/1"),
+            ("x-b3-traceid", "1"),
+            ("x-forwarded-proto", "https"),
+            ("x-request-id", "1"),
+        ];
+        let saved: Vec<_> = said.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let attempt = |way, left_behind: &[(&str, &str)]| {
+            let left = changed(&runtime, left_behind, |cx, headers| {
                 let secret = credentials(headers, &runtime.keys[2]).unwrap();
                 let endpoint = Endpoint::ChatCompletions;
                 let call = Call { endpoint, way, model: "m", stream: false };
+                let own = Own { headers: &saved, beta: false };
                 let provider = &runtime.providers[0];
-                address(cx, headers, provider, &call, &Own::default(), &secret).unwrap();
+                address(cx, headers, provider, &call, &own, &secret).unwrap();
             });
-            let known = |name: &str| said.iter().any(|(said, _)| *said == name);
-            assert_eq!(left.iter().filter(|(name, _)| known(name)).count(), kept);
-        }
+            let is_other = |name: &str| name.starts_with(':') || name == "content-type";
+            let mut left: Vec<_> = left.into_iter().filter(|(name, _)| !is_other(name)).collect();
+            left.sort();
+            left
+        };
+        let owned = |fields: &[(&str, &str)]| -> Vec<(String, String)> {
+            let mut fields: Vec<_> =
+                fields.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+            fields.sort();
+            fields
+        };
+        let all = [&said[..], &neutral].concat();
+        assert_eq!(attempt(Way::Native, &all), owned(&all));
+        assert_eq!(attempt(Way::Translated, &all), owned(&neutral));
+        // What a translated attempt took away is back where its vendor is asked.
+        assert_eq!(attempt(Way::Native, &neutral), owned(&all));
     }
 
     #[test]

@@ -179,7 +179,7 @@ fn every_field_is_used() {
     assert!(runtime.response_headers);
     assert_eq!(runtime.sticky.as_deref(), Some("x-session-id"));
     assert_eq!(runtime.max_body, 64 << 20);
-    assert_eq!(runtime.warnings, Vec::<String>::new());
+    assert_eq!(runtime.warnings, ["a key of consumer acme is an admin key, too"]);
 }
 
 #[test]

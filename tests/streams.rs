@@ -184,6 +184,14 @@ impl Case<'_> {
         }
         let bytes: Vec<&[u8]> = input.chunks(1).collect();
         self.check(hide_usage, &bytes, output, "byte by byte");
+        let (mut events, mut rest) = (Vec::new(), input);
+        while let Some(end) = rest.windows(2).position(|pair| pair == b"\n\n") {
+            let (event, after) = rest.split_at(end + 2);
+            events.push(event);
+            rest = after;
+        }
+        events.push(rest);
+        self.check(hide_usage, &events, output, "event by event");
         let mut seed = 1_u32;
         for _ in 0..50 {
             let (mut pieces, mut rest) = (Vec::new(), input);
@@ -215,11 +223,16 @@ impl Case<'_> {
     }
 }
 
-/// What goes on of the pieces.
+/// What goes on of the pieces. A delta is not fed, as in the host.
 fn pass(observer: &mut StreamObserver, pieces: &[&[u8]]) -> Vec<u8> {
     let mut passed = Vec::new();
     for (number, piece) in pieces.iter().enumerate() {
-        match observer.feed(piece, number + 1 == pieces.len()) {
+        let last = number + 1 == pieces.len();
+        if !last && observer.is_delta(piece) {
+            passed.extend_from_slice(piece);
+            continue;
+        }
+        match observer.feed(piece, last) {
             Output::Unchanged => passed.extend_from_slice(piece),
             Output::Replace(bytes) => passed.extend_from_slice(&bytes),
         }

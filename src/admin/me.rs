@@ -24,7 +24,7 @@ pub(super) fn render(cx: &Cx<'_>, who: &Who) -> Reply {
 fn of_consumer(cx: &Cx<'_>, access: &Access, by: &By) -> Map<String, Value> {
     let runtime = cx.runtime;
     let consumers = &runtime.consumers;
-    let consumer = consumers.find(&access.consumer).and_then(|index| consumers.get(index));
+    let consumer = consumers.named(&access.consumer);
     let team = consumer.and_then(|consumer| consumers.team_of(consumer));
     let of_consumer = consumer.map(|consumer| consumer.roles.as_slice()).unwrap_or_default();
     let of_team = team.map(|team| team.roles.as_slice()).unwrap_or_default();

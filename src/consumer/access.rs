@@ -169,8 +169,7 @@ impl Access {
 
     /// Gone after a reload of the configuration between head and body.
     fn consumer<'r>(&self, runtime: &'r Runtime) -> Result<&'r Consumer, Refusal> {
-        let consumers = &runtime.consumers;
-        let found = consumers.find(&self.consumer).and_then(|index| consumers.get(index));
+        let found = runtime.consumers.named(&self.consumer);
         found.ok_or_else(|| denied(format!("Consumer \"{}\" does not exist.", self.consumer)))
     }
 

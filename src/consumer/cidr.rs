@@ -113,6 +113,8 @@ mod tests {
             ("[2001:db8::1]:443", Some("2001:db8::1")),
             ("[::ffff:192.0.2.1]:1", Some("192.0.2.1")),
             ("192.0.2.1", Some("192.0.2.1")),
+            // The zone of a link-local address tells the interface, not who it is.
+            ("[fe80::1%2]:443", Some("fe80::1")),
             ("@/socket", None),
             ("", None),
         ] {

@@ -8,7 +8,12 @@
 //! credential is gone, so operators let requests with `x-keyward-state` pass them. An authentic one does not come here;
 //! with a forged one, nothing that those filters say or do not say is believed.
 
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+
 use super::{ConsumerIndex, Consumers, Source};
+use crate::endpoint::query_key;
 use crate::headers::Headers;
 use crate::plan::STATE_HEADER;
 use crate::reply::Refusal;
@@ -86,10 +91,14 @@ pub fn identify(
 ) -> Result<Identity, Refusal> {
     for source in &consumers.sources {
         let identity = match source {
-            Source::Key => match presented(headers) {
-                Some(credential) => return by_key(consumers, credential, now),
-                None => continue,
-            },
+            Source::Key => {
+                if let Some(credential) = presented(headers) {
+                    return by_key(consumers, credential, now);
+                }
+                let Some(key) = headers.text(":path").and_then(query_key) else { continue };
+                let key: Cow<'_, [u8]> = percent_decode_str(key).into();
+                return by_key(consumers, Presented::Key(&key), now);
+            }
             Source::Header(_) | Source::Property(_) if headers.contains(STATE_HEADER) => {
                 let message = "The caller cannot be identified: x-keyward-state is forged.";
                 return Err(unauthenticated(message, true));
@@ -135,7 +144,7 @@ fn by_key(
     let issued = consumers.signing.as_ref().zip(key.filter(|key| token::looks_like_one(key)));
     match issued.map(|(signing, key)| signing.verify(key, now)) {
         Some(Ok(temporary)) => {
-            if let Some(consumer) = consumers.find(&temporary.consumer) {
+            if let Some(consumer) = consumers.position(&temporary.consumer) {
                 return Ok(Identity { consumer, by: By::Temporary(Box::new(temporary)) });
             }
         }
@@ -243,6 +252,17 @@ mod tests {
         ] {
             assert_eq!(who(&consumers, &[header], ""), Ok(1), "{header:?}");
         }
+        for (path, expected) in [
+            ("/v1beta/models/m:generateContent?key=beta", Ok(1)),
+            ("/v1beta/models/m:generateContent?alt=sse&key=%62eta", Ok(1)),
+            ("/v1beta/models?key=", Err("Incorrect API key provided.".to_owned())),
+            ("/v1beta/models?key=wrong", Err("Incorrect API key provided.".to_owned())),
+            ("/v1/chat/completions?key=wrong", Ok(2)),
+        ] {
+            assert_eq!(who(&consumers, &[(":path", path)], ""), expected, "{path}");
+        }
+        let both = [(":path", "/v1beta/models?key=wrong"), ("x-goog-api-key", "beta")];
+        assert_eq!(who(&consumers, &both, ""), Ok(1), "a header goes before a query");
         assert_eq!(who(&consumers, &[("x-key", "beta")], ""), Ok(2), "no key at all");
         assert_eq!(who(&consumers, &[("x-api-key", "new"), ("api-key", "beta")], ""), Ok(0));
         let forged = ("x-keyward-state", "AAAA");

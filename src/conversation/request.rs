@@ -1,6 +1,7 @@
 //! A request for the next turn.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use serde_json::value::RawValue;
 
@@ -49,6 +50,14 @@ impl Request<'_> {
             None if list == "messages" => "system".to_owned(),
             None => "instructions".to_owned(),
         }
+    }
+
+    /// Leaves of the tools with one name the last.
+    pub fn keep_latest_tools(&mut self) {
+        let names = self.tools.iter().rev().map(|tool| tool.name.as_ref());
+        let mut seen: HashSet<&str> = HashSet::new();
+        let mut kept: Vec<bool> = names.map(|name| seen.insert(name)).collect();
+        self.tools.retain(|_| kept.pop().unwrap_or_default());
     }
 
     /// For formats that refuse a conversation which the assistant begins: its greeting, or what is left of a long
@@ -120,6 +129,19 @@ pub struct Citation<'a> {
     pub quote: Option<Cow<'a, str>>,
     /// Which characters (Unicode scalar values) of the answer's text are based on it, end exclusive.
     pub span: Option<(u32, u32)>,
+}
+
+impl Citation<'_> {
+    pub fn into_owned(self) -> Citation<'static> {
+        let owned = |text: Option<Cow<'_, str>>| text.map(|text| Cow::Owned(text.into_owned()));
+        Citation {
+            url: owned(self.url),
+            document: self.document,
+            title: owned(self.title),
+            quote: owned(self.quote),
+            span: self.span,
+        }
+    }
 }
 
 impl<'a> From<Block<'a>> for Part<'a> {

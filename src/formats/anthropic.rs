@@ -14,7 +14,7 @@
 //! | `model`, `messages`, `system`, `max_tokens`, `stream` | mapped |
 //! | `temperature`, `top_p`, `top_k`, `stop_sequences` | mapped |
 //! | `tools`, `tool_choice` | mapped; tools that Anthropic itself defines or runs are refused |
-//! | `thinking`, `output_config`, `output_format` | mapped; effort counts where there is thinking |
+//! | `thinking`, `output_config`, `output_format` | mapped; effort counts where there is thinking; `task_budget` is dropped |
 //! | `metadata` | mapped: `user_id` |
 //! | `service_tier` | mapped |
 //! | `mcp_servers` | refused unless empty |
@@ -22,8 +22,11 @@
 //! | `speed`, `diagnostics`, `user_profile_id`, `workspace_id` | dropped |
 //! | `container`, `inference_geo` | refused |
 //!
-//! Blocks: text, images, documents, search results (as text), thinking, calls and results of tools. What Anthropic's
-//! servers ran is refused. `citations` are dropped. Of headers, `anthropic-version` and `anthropic-beta` go to
+//! Blocks: text, images, documents, search results (as text), thinking, calls and results of tools, and what a client's
+//! own search for tools found (`tool_reference`, as text). What Anthropic's servers ran is refused. `citations` are
+//! dropped. In the middle of a conversation, messages of the system are instructions, until `clear_at`; the last
+//! `output_config.effort` counts, and the tools that are there in the end (`tool_addition`, `tool_removal`). A tool
+//! whose loading is deferred is there from the start. Of headers, `anthropic-version` and `anthropic-beta` go to
 //! Anthropic alone.
 //!
 //! Thinking of another vendor is told with its proof marked (`keyward:ORIGIN:PROOF`) and comes back to whom it

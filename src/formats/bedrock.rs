@@ -14,7 +14,7 @@
 //! | `messages` | mapped | neighbours of one role are one message; see below |
 //! | `tools` | mapped | `toolConfig.tools`; where only the history has tools, these, as Converse demands |
 //! | `tool_choice` | mapped | `none`, which Converse does not know, as one more instruction, or no tools at all |
-//! | `parallel_tools` | mapped | for Claude from 4.5 as its own `tool_choice`; otherwise `false` is refused |
+//! | `parallel_tools` | mapped | for Claude from 4.5 as its own `tool_choice`; otherwise, `false`: of several calls the client gets the first |
 //! | `max_tokens` | mapped | `inferenceConfig.maxTokens` |
 //! | `temperature`, `top_p` | mapped | `inferenceConfig`, at most 1; for Claude as `anthropic` does |
 //! | `top_k` | mapped | for Claude and Nova, dropped for others |
@@ -48,7 +48,8 @@
 //!
 //! # What becomes of an answer
 //!
-//! Text with its citations, reasoning and tool calls are carried; blocks and deltas of other kinds are skipped. A Converse answer names neither itself nor its model: the first gets a random id, the second
+//! Text with its citations (each of its whole block), reasoning and tool calls are carried; blocks and deltas of
+//! other kinds are skipped. A Converse answer names neither itself nor its model: the first gets a random id, the second
 //! is what was asked for. Usage is in the convention of [`crate::usage`]: `inputTokens` leave out what the cache
 //! read and wrote, which is added.
 //!

@@ -13,7 +13,7 @@
 //! | `messages` | mapped | instructions keep their places; each tool result is a message of its own; see below |
 //! | `tools` | mapped | `strict_tools` where all of them are strict |
 //! | `tool_choice` | mapped | a named tool as the only one that is offered |
-//! | `parallel_tools` | refused | `false` with tools: nothing keeps the model from several calls |
+//! | `parallel_tools` | mapped | `false`: of several calls the client gets the first |
 //! | `max_tokens` | mapped | |
 //! | `temperature` | mapped | |
 //! | `top_p`, `top_k` | mapped | `p`, from 0.01 to 0.99, and `k` |
@@ -46,8 +46,9 @@
 //!
 //! # What becomes of an answer
 //!
-//! Text, thinking, `tool_plan` (as thinking) and tool calls are carried; citations and events of other kinds are
-//! skipped. Usage is what `tokens` says, not what is billed.
+//! Text, thinking, `tool_plan` (as thinking) and tool calls are carried; events of other kinds are skipped, and so are
+//! citations: what they name is what the request brought, results of tools and documents, and clients have words for
+//! pages alone. Usage is what `tokens` says, not what is billed.
 //!
 //! | `finish_reason` | |
 //! |---|---|

@@ -361,7 +361,7 @@ fn what_blocks_cannot_say_is_refused_by_its_place() {
         (json!({"type": "text", "text": "t", "surprise": 1}), "messages[1].content[0].surprise"),
         (
             json!({"type": "tool_result", "tool_use_id": "1", "content": [{"type": "tool_reference"}]}),
-            "messages[1].content[0].content[0].type",
+            "messages[1].content[0].content[0].tool_name",
         ),
     ] {
         let asked = json!({"model": "fast", "system": "s",
@@ -374,7 +374,7 @@ fn what_blocks_cannot_say_is_refused_by_its_place() {
     let error = written(&upstream("anthropic", "m"), Endpoint::Responses, &asked.to_string());
     assert_eq!(error.unwrap_err().param, "input[1].content[0]");
     for (item, param) in [
-        (json!({"type": "item_reference", "id": "1"}), "input[0].type"),
+        (json!({"type": "item_reference", "id": "msg_1"}), "input[0]"),
         (json!({"type": "function_call", "name": "f"}), "input[0].call_id"),
         (json!({"role": "user"}), "input[0].content"),
         (json!({"type": "message", "role": "robot", "content": "x"}), "input[0].role"),

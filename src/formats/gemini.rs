@@ -14,8 +14,8 @@
 //! | `messages` | mapped | neighbours of one role are one content; see below |
 //! | `tools` | mapped | the schema as `parametersJsonSchema`, byte for byte; `strict` is dropped |
 //! | `tool_choice` | mapped | `functionCallingConfig`; not without tools |
-//! | `parallel_tools` | dropped | there is nothing like it: a model may call several functions at once |
-//! | `max_tokens` | mapped | `maxOutputTokens`, which includes thoughts as well |
+//! | `parallel_tools` | mapped | `false`: of several calls the client gets the first |
+//! | `max_tokens` | mapped | `maxOutputTokens`, which includes thoughts as well; at most what the model can say |
 //! | `temperature`, `top_p`, `top_k` | mapped | |
 //! | `seed` | mapped | dropped beyond 32 bits, which Gemini refuses |
 //! | `presence_penalty`, `frequency_penalty` | mapped | 0 is dropped: some models refuse any |
@@ -102,6 +102,8 @@ pub(super) fn path(call: &Call<'_>, service: Service) -> Option<String> {
     let method = match call.endpoint {
         Endpoint::Embeddings => embeddings::method(call.model, service),
         Endpoint::CountContentTokens => "countTokens",
+        Endpoint::EmbedContent => "embedContent",
+        Endpoint::BatchEmbedContents => "batchEmbedContents",
         _ if call.stream => "streamGenerateContent?alt=sse",
         _ => "generateContent",
     };

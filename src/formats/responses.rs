@@ -29,12 +29,14 @@
 //! # Items and tools
 //!
 //! Messages with text, images, files and refusals, calls of functions and of custom tools, their results, and
-//! reasoning. Any other item is refused.
+//! reasoning. `additional_tools` and `tool_search_output` bring tools: of those with one name the last counts.
+//! `web_search_call` and `tool_search_call`, of a conversation that began at OpenAI, are left out, and so is a
+//! reference to reasoning. Any other item is refused.
 //!
 //! A custom tool, whose input is text and not JSON, is a function with the one argument `input`; a grammar goes along
-//! in its description. Functions in a namespace are called `NAMESPACE__NAME`. Both become what they were in the
-//! answer. `web_search` and `tool_search` are left out, since clients send them unasked and models do without; a
-//! request that insists on one is refused, and so is every other hosted tool.
+//! in its description. Tools in a namespace are called `NAMESPACE__NAME`. Both become what they were in the answer.
+//! `web_search` and `tool_search` are left out, since clients send them unasked and models do without; a request that
+//! insists on one is refused, and so is every other hosted tool.
 //!
 //! Thinking is a reasoning item: its text the summary, its proof `encrypted_content`.
 

@@ -39,13 +39,13 @@ pub(super) trait StreamWriter: Debug {
     fn write(&mut self, event: &Event<'_>, out: &mut Vec<u8>);
 }
 
-pub(super) fn reader(format: Format) -> Box<dyn StreamReader> {
-    match format {
+pub(super) fn reader(setup: &Setup) -> Box<dyn StreamReader> {
+    match setup.format {
         Format::Bedrock => Box::new(bedrock::StreamReader::default()),
         Format::Cohere => Box::new(cohere::StreamReader::default()),
         Format::OpenAi => Box::new(openai::StreamReader::default()),
         Format::Anthropic | Format::VertexAnthropic => Box::new(anthropic::StreamReader::default()),
-        Format::Gemini | Format::Vertex => Box::new(gemini::StreamReader::default()),
+        Format::Gemini | Format::Vertex => Box::new(gemini::StreamReader::new(setup.nonce)),
     }
 }
 

@@ -228,6 +228,15 @@ impl HttpContext for Http {
             return Action::Continue;
         }
         let body = abi::body(Message::Response, size);
+        // Nearly all of a stream: not even the time has to be asked for.
+        let is_delta = match &self.exchange {
+            Exchange::Gateway(_) => false,
+            Exchange::Attempt(attempt) => attempt.is_delta(&body),
+            Exchange::Standalone(standalone) => standalone.is_delta(&body),
+        };
+        if is_delta && !end_of_stream {
+            return Action::Continue;
+        }
         self.run(Message::Response, size, |exchange, cx| match exchange {
             Exchange::Gateway(_) => Flow::Continue,
             Exchange::Attempt(attempt) => attempt.on_response_body(cx, &body, end_of_stream),

@@ -122,8 +122,14 @@ impl Root {
             }
         };
         let document = abi::plugin_configuration();
-        let runtime = crate::runtime::load(&document, &|name| std::env::var(name).ok())
+        let mut runtime = crate::runtime::load(&document, &|name| std::env::var(name).ok())
             .map_err(|error| error.to_string())?;
+        drop(document);
+        match self.stage {
+            Stage::Gateway => {}
+            Stage::Attempt => runtime.keep_for_attempts(),
+            Stage::Standalone => crate::standalone::check(&runtime)?,
+        }
         for warning in &runtime.warnings {
             abi::log(log::Level::Warn, &format!("keyward: {warning}"));
         }

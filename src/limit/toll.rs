@@ -157,7 +157,7 @@ fn subjects<'a>(
     others: &'a [Subject<'static>],
 ) -> Vec<Subject<'a>> {
     let consumers = &runtime.consumers;
-    let consumer = consumers.find(&plan.consumer).and_then(|index| consumers.get(index));
+    let consumer = consumers.named(&plan.consumer);
     let team = consumer.and_then(|consumer| consumers.team_of(consumer));
     let model = runtime.models.find(&plan.model);
     let known = [

@@ -1,6 +1,7 @@
 //! A stream of events while it passes.
 
 use super::MAX_CAPTURE;
+use super::delta::Known;
 use super::event::{Class, Observation, announces, classify};
 use crate::sse::{Event, Framer};
 use crate::usage::Usage;
@@ -35,6 +36,7 @@ pub struct StreamObserver {
     after_return: Option<Fate>,
     /// No longer, once an event was too large.
     observing: bool,
+    known: Known,
     seen: Seen,
 }
 
@@ -56,8 +58,17 @@ impl StreamObserver {
             hide_usage,
             after_return: None,
             observing: true,
+            known: Known::default(),
             seen: Seen::default(),
         }
+    }
+
+    /// Whether [`Self::feed`] would learn nothing from a chunk that is not the last, and let it go on unchanged.
+    pub fn is_delta(&self, chunk: &[u8]) -> bool {
+        self.observing
+            && self.seen.opening.is_some()
+            && self.framer.is_between_events()
+            && self.known.is_like(chunk)
     }
 
     /// Takes the next chunk. With `end_of_stream`, what was held back goes on too.
@@ -66,6 +77,9 @@ impl StreamObserver {
             return Output::Unchanged;
         }
         let Self { framer, seen, hide_usage, after_return, .. } = self;
+        if framer.is_between_events() {
+            self.known.learn(chunk);
+        }
         if !*hide_usage {
             let mut each = |event: Event<'_>| {
                 seen.note(&event);

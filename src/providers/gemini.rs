@@ -15,7 +15,12 @@ static GEMINI: Kind = Kind {
     base_path: "/v1beta",
     format: Format::Gemini,
     credential: Credential::Header("x-goog-api-key"),
-    endpoints: Endpoints::of(&[Endpoint::GenerateContent, Endpoint::CountContentTokens]),
+    endpoints: Endpoints::of(&[
+        Endpoint::GenerateContent,
+        Endpoint::CountContentTokens,
+        Endpoint::EmbedContent,
+        Endpoint::BatchEmbedContents,
+    ]),
     answer_limit: AnswerLimit::Either,
     // Its own format has a place for it.
     thoughts: Thoughts::None,

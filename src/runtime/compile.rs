@@ -40,7 +40,11 @@ type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
 /// Everything that is wrong with it, in document order.
 pub fn load(bytes: &[u8], environment: Environment<'_>) -> Result<Runtime, LoadError> {
     let document = Document::read(bytes)?;
-    Runtime::compile(Config::decode(&document), environment).map_err(|errors| {
+    let config = Config::decode(&document);
+    // With many consumers it takes four times the memory of all that is made of it: it makes room for that.
+    drop(document);
+    Runtime::compile(config, environment).map_err(|errors| {
+        let document = Document::read(bytes).unwrap_or_default();
         let mut errors = Errors(errors);
         errors.add_news(unread_variables(&document.value, environment));
         LoadError::new(errors.0, &document.value)
@@ -73,7 +77,7 @@ impl Runtime {
         if config.models.iter().any(|entry| matches!(entry, Entry::Auto)) {
             compiler.auto_models(&mut models, &config.providers, &providers);
         }
-        let mut consumers = compiler.consumers(&config);
+        let mut consumers = compiler.consumers(&config, &admin);
         compiler.check_costs(&config, &providers, &models, &consumers);
         let client_address = config.client_address.take().map(ClientAddress::into_guard);
         consumers.asks.address |= client_address.is_some();

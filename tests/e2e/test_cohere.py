@@ -6,7 +6,7 @@ import cohere as sdk_of_cohere
 import openai
 import pytest
 from harness import cohere, replies
-from harness.llmock import Llmock
+from harness.mock import Llmock
 
 COHERE = {"cohere": {"kind": "cohere"}}
 TARGET = {"provider": "cohere", "model": cohere.MODEL}

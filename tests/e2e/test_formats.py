@@ -5,7 +5,7 @@ import json
 import openai
 import pytest
 from harness import anthropic, replies
-from harness.llmock import Llmock
+from harness.mock import Llmock
 from harness.upstream import Fault, Gate
 
 ANTHROPIC = {"anthropic": {"kind": "anthropic"}}

@@ -7,7 +7,7 @@ import struct
 import openai
 import pytest
 from harness import anthropic, gemini, replies
-from harness.llmock import Llmock
+from harness.mock import Llmock
 from harness.upstream import Gate
 
 GEMINI = {"gemini": {"kind": "gemini"}}

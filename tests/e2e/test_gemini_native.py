@@ -74,6 +74,50 @@ def test_count_tokens(sdk):
     assert sdk.models.count_tokens(model="gem", contents="hello").total_tokens == 9
 
 
+def test_embeddings(sdk, gateway):
+    """Their requests name the model in path and body."""
+    for model in (gemini.MODEL, "gem"):
+        found = sdk.models.embed_content(model=model, contents="hello")
+        assert [one.values for one in found.embeddings] == [[0.25, -0.5, 1e-7]]
+    assert [seen.path for seen in gateway.requests] == [f"/v1beta/models/{gemini.MODEL}:batchEmbedContents"] * 2
+    one = {"content": {"parts": [{"text": "hello"}]}, "model": "models/gem", "taskType": "RETRIEVAL_QUERY"}
+    answer = gateway.client.post("/v1beta/models/gem:embedContent", one)
+    assert answer.json["embedding"]["values"] == [0.25, -0.5, 1e-7]
+    assert gateway.requests[-1].json == one | {"model": f"models/{gemini.MODEL}"}
+    assert gateway.key("gemini/b")["tokens"]["prompt"] == 27
+
+
+def test_a_consumers_key_in_the_query(start):
+    """As Google's documentation has it for curl; it goes no further than Keyward, not into access logs either."""
+
+    def log(bootstrap):
+        listener = next(one for one in bootstrap["static_resources"]["listeners"] if one["name"] == "gateway")
+        manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+        stdout = {"@type": "type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StderrAccessLog"}
+        stdout["log_format"] = {"text_format_source": {"inline_string": "LOGGED %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%\n"}}
+        manager["access_log"] = [{"name": "log", "typed_config": stdout}]
+
+    document = {"consumers": [{"name": "acme", "keys": [{"inline": "kw-of/acme"}]}], "anonymous": "refuse"}
+    gateway = start(
+        {"gemini": ["b"], "vertex": ["t"]}, models=MODELS[1:2], provider_fields=GEMINI, document_fields=document, change=log
+    )
+    gateway.always("gemini/b", gemini.answer)
+    gateway.always("vertex/t", gemini.vertex)
+    gateway.on("gemini/b", gemini.quota("GenerateRequestsPerMinutePerProjectPerModel", 30))
+    body = {"contents": [{"role": "user", "parts": [{"text": "hi"}]}]}
+    path = "/v1beta/models/gem:generateContent"
+    answer = gateway.client.post(f"{path}?key=kw-of%2Facme&x=1", body)
+    assert answer.status == 200, "also in the second round, behind an internal redirect"
+    assert gateway.attempts == ["gemini/b", "vertex/t"]
+    assert not any("kw-of" in f"{seen.path} {seen.headers}" for seen in gateway.requests)
+    refused = gateway.client.post(f"{path}?key=wrong", body)
+    assert (refused.status, refused.json["error"]["status"]) == (401, "UNAUTHENTICATED")
+    assert gateway.client.get("/v1beta/models?key=kw-of%2Facme").json["models"][0]["name"] == "models/gem"
+    assert gateway.client.post("/v1/chat/completions?key=kw-of%2Facme", {"model": "gem"}).status == 401, "not OpenAI's way"
+    gateway.envoy.await_log(f"LOGGED {path}?x=1")
+    assert "kw-of" not in gateway.envoy.log() and "key=wrong" not in gateway.envoy.log()
+
+
 def test_models(sdk):
     assert [model.name for model in sdk.models.list()] == [f"models/{name}" for name in (gemini.MODEL, "gem", "gpt")]
     assert sdk.models.get(model="gem").name == "models/gem"
@@ -144,7 +188,7 @@ def test_refusals_without_the_sdk(gateway):
     array = gateway.client.post("/v1beta/models/gem:streamGenerateContent", body)
     assert (array.status, array.json["error"]["status"]) == (400, "INVALID_ARGUMENT")
     assert "alt=sse" in array.json["error"]["message"]
-    unknown = gateway.client.post("/v1beta/models/gem:embedContent", body)
+    unknown = gateway.client.post("/v1beta/models/gem:predict", body)
     assert (unknown.status, unknown.json["error"]["status"]) == (404, "NOT_FOUND")
     upwards = gateway.client.post("/v1beta/models/..%2Ffiles:generateContent", body)
     assert (upwards.status, upwards.json["error"]["status"]) == (404, "NOT_FOUND")

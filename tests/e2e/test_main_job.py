@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from harness.client import Answer
 from harness.gateway import Gateway
-from harness.llmock import Llmock
+from harness.mock import Llmock
 
 TWO_KEYS = {"openai": [{"id": "a", "tier": 0}, {"id": "b", "tier": 0}]}
 

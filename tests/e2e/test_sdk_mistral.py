@@ -5,7 +5,7 @@ import time
 
 import pytest
 from harness import replies
-from harness.llmock import Llmock
+from harness.mock import Llmock
 from harness.replies import chunk, event, rate_limited
 from harness.upstream import Reply
 from mistralai.client import Mistral
@@ -66,6 +66,11 @@ def test_tools(sdk, gateway, stream):
         found = call.function.name, call.function.arguments
         assert gateway.requests[-1].json["tool_choice"] == "any", "a word of Mistral's own passes"
     assert found == ("weather", '{"city":"Paris"}')
+
+
+def test_models(sdk):
+    assert [model.id for model in sdk.models.list().data] == ["fast"]
+    assert sdk.models.retrieve(model_id="fast").id == "fast"
 
 
 def test_embeddings(sdk, gateway):

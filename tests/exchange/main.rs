@@ -10,6 +10,7 @@
 #![expect(clippy::needless_pass_by_value, reason = "what a test writes down is used there only")]
 
 mod admin;
+mod attacks;
 mod failover;
 mod limits;
 mod router;

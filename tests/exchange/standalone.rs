@@ -219,3 +219,46 @@ fn a_request_that_never_gets_to_its_body_gives_its_claim_back() {
         assert_eq!(world.status_of("keys", "a/k1")["headroom"], 1.0, "{mode}");
     }
 }
+
+/// MiniMax says with 200 what others say with 429 and 401.
+#[test]
+fn an_error_inside_of_a_success_counts_for_the_key() {
+    let said = |code: u32| {
+        format!(r#"{{"choices":null,"base_resp":{{"status_code":{code},"status_msg":"no"}}}}"#)
+    };
+    let event = |code: u32| format!("data: {}\n\n", said(code)).into_bytes();
+    for (code, state) in [
+        (1002, "resting rate_limited"),
+        (1008, "resting out_of_quota 3600"),
+        (1004, "refused key_rejected 86400"),
+        (2013, "ready"),
+        (0, "ready"),
+    ] {
+        for mode in MODES {
+            let whole = Answer::json(200, &said(code));
+            let (head, tail) = whole.chunks[0].split_at(40);
+            let cut = Answer { chunks: vec![head.to_vec(), tail.to_vec()], ..whole.clone() };
+            let stream = Answer { chunks: vec![event(code)], ..Answer::stream() };
+            for (request, answer) in
+                [(chat("fast"), whole), (chat("fast"), cut), (streamed_chat("fast"), stream)]
+            {
+                let minimax = with(provider("a", keys(["k1"])), json!({"kind": "minimax"}));
+                let world = world(mode, json!([minimax]));
+                world.on("k1", [answer]);
+                let got = ask(&world, &request);
+                assert!(
+                    world.state("a/k1").starts_with(state),
+                    "{mode} {code}: {}",
+                    world.state("a/k1")
+                );
+                // Once the headers are gone, the status stays what it was.
+                assert_eq!(
+                    got.status == 200,
+                    mode == "headers" || code == 0,
+                    "{mode} {code}: {}",
+                    got.status
+                );
+            }
+        }
+    }
+}

@@ -169,3 +169,46 @@ fn header_bytes_beyond_ascii() {
     intake::sanitize(&mut cx, &headers, |_| false);
     assert_eq!(cx.effects, Vec::<Effect>::new(), "no host lets such a name in");
 }
+
+#[test]
+fn what_a_client_says_to_its_vendor_goes_to_no_other_and_comes_back() {
+    let cohere = with(provider("c", keys(["k1"])), json!({"kind": "cohere"}));
+    let world = World::new(&document(json!([cohere, provider("o", keys(["k2"]))])));
+    let said = [
+        ("openai-organization", "org"),
+        ("session-id", "s-1"),
+        ("x-stainless-lang", "python"),
+        ("x-client-request-id", "r-1"),
+    ];
+    let neutral = [("user-agent", "agent/1"), ("traceparent", "00-1-1-01")];
+    let ask = || {
+        let request = post("/v1/responses", &json!({"model": "fast", "input": "hi"}));
+        said.into_iter()
+            .chain(neutral)
+            .fold(request, |request, (name, value)| request.header(name, value))
+    };
+    world.on("k1", [limited(20)]);
+    let got = world.ask(&ask());
+    assert_eq!((got.status, got.keys()), (200, vec!["k1", "k2"]));
+    let [translated, native] = &got.calls[..] else { panic!("{:?}", got.calls) };
+    for (name, value) in neutral {
+        assert_eq!((&translated.headers[name][..], &native.headers[name][..]), (value, value));
+    }
+    for (name, value) in said {
+        assert_eq!(translated.headers.get(name), None);
+        assert_eq!(native.headers[name], value);
+    }
+    // Nothing of a client's credentials travels with the plan, whatever they are called.
+    let state = world.seen_state.borrow().clone().unwrap();
+    let plan =
+        format!("{:?}", Plan::open(&state, &ProcessKey::obtain(&world.memory, [0; 32]).unwrap()));
+    assert!(plan.contains("openai-organization") && !plan.contains("sk-"), "{plan}");
+
+    // More than a plan carries is gone with the first attempt, and the request goes on.
+    world.pass(60.0);
+    world.on("k1", [limited(20)]);
+    let got = world.ask(&ask().header("x-codex-turn-metadata", &"m".repeat(5_000)));
+    assert_eq!((got.status, got.keys()), (200, vec!["k1", "k2"]));
+    assert!(!got.calls[1].headers.contains_key("session-id"));
+    assert_eq!(got.calls[1].headers["user-agent"], "agent/1");
+}

@@ -11,6 +11,7 @@
 #![expect(unreachable_pub, reason = "one crate of its own")]
 
 mod chunks;
+mod cost;
 mod ends;
 mod forged;
 mod headers;
@@ -22,5 +23,6 @@ mod moves;
 mod refusals;
 mod router;
 mod scene;
+mod timing;
 mod traps;
 mod workers;

@@ -70,7 +70,7 @@ struct Members<'a> {
     cache: Option<CacheMark<'a>>,
 }
 
-fn block<'a>(depth: u32, path: &str, value: &'a str) -> Result<Part<'a>, Unsupported> {
+pub(super) fn block<'a>(depth: u32, path: &str, value: &'a str) -> Result<Part<'a>, Unsupported> {
     let mut read = Members::default();
     members(path, value, |name, value| {
         let at = || format!("{path}.{name}");
@@ -84,7 +84,7 @@ fn block<'a>(depth: u32, path: &str, value: &'a str) -> Result<Part<'a>, Unsuppo
             "signature" => read.signature = Some(string(&at(), value)?),
             "data" => read.data = Some(string(&at(), value)?),
             "id" | "tool_use_id" => read.id = Some(string(&at(), value)?),
-            "name" => read.name = Some(string(&at(), value)?),
+            "name" | "tool_name" => read.name = Some(string(&at(), value)?),
             "input" => read.input = Some(object(&at(), value)?.get()),
             "content" => read.content = Some(value),
             "is_error" => read.is_error = boolean(&at(), value)?,
@@ -147,6 +147,11 @@ fn known<'a>(depth: u32, path: &str, read: Members<'a>) -> Result<Block<'a>, Uns
             },
             is_error: read.is_error,
         },
+        // What a search for deferred tools found. It is in `tools` too, of which another model has seen all.
+        "tool_reference" => {
+            let name = read.name.ok_or_else(|| given("tool_name"))?;
+            Block::Text(format!("The tool {name} is loaded.").into())
+        }
         _ => return Err(not_supported(format!("{path}.type"))),
     })
 }

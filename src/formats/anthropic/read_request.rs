@@ -1,13 +1,15 @@
 //! Reads a request to Messages; blocks are read in `read_blocks`.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
-use super::read_blocks::{cache, content, texts};
+use super::answer::kind;
+use super::read_blocks::{block, cache, content, texts};
 use crate::conversation::{
     Effort, Message, Output, Part, Reasoning, Request, Role, Tool, ToolChoice, Unsupported,
 };
 use crate::formats::json::{
-    boolean, count, items, members, must_be, not_supported, number, object, string,
+    boolean, count, items, members, must_be, not_supported, number, object, pick, string, text,
 };
 
 /// # Errors
@@ -16,12 +18,14 @@ use crate::formats::json::{
 pub(in crate::formats) fn read_request(body: &str) -> Result<Request<'_>, Unsupported> {
     let mut request = Request::default();
     let (mut system, mut effort, mut thinking) = (Vec::new(), None, None);
+    let mut changes = Changes::default();
     members("body", body, |name, value| {
         match name {
             "model" => request.model = string(name, value)?,
             "messages" => {
                 for (index, item) in items(name, value)?.into_iter().enumerate() {
-                    request.messages.push(message(&format!("messages[{index}]"), item)?);
+                    let path = format!("messages[{index}]");
+                    message(&path, item, &mut request.messages, &mut changes)?;
                 }
             }
             "system" => system = texts(name, value)?,
@@ -42,7 +46,7 @@ pub(in crate::formats) fn read_request(body: &str) -> Result<Request<'_>, Unsupp
             }
             "tool_choice" => tool_choice(value, &mut request)?,
             "thinking" => thinking = Some(self::thinking(value)?),
-            "output_config" => output_config(value, &mut request.output, &mut effort)?,
+            "output_config" => effort = output_config(name, value, Some(&mut request.output))?,
             "output_format" => request.output = output(name, value)?,
             "metadata" => members(name, value, |name, value| {
                 if name == "user_id" {
@@ -71,6 +75,8 @@ pub(in crate::formats) fn read_request(body: &str) -> Result<Request<'_>, Unsupp
         request.preamble = 1;
         request.messages.insert(0, Message { role: Role::System, parts: system });
     }
+    let effort = changes.effort.or(effort);
+    changes.apply(&mut request);
     request.reasoning = match thinking {
         // Effort also steers how much is said: without thinking it is nobody's wish to think.
         None => Reasoning::default(),
@@ -85,23 +91,128 @@ pub(in crate::formats) fn read_request(body: &str) -> Result<Request<'_>, Unsupp
     Ok(request)
 }
 
-fn message<'a>(path: &str, value: &'a str) -> Result<Message<'a>, Unsupported> {
-    let (mut role, mut parts) = (None, None);
+/// What messages of the system change for what comes behind them
+/// (<https://platform.claude.com/docs/en/build-with-claude/mid-conversation-system-messages>).
+#[derive(Default)]
+struct Changes<'a> {
+    effort: Option<Effort>,
+    defined: Vec<Tool<'a>>,
+    /// Names of tools, in order, and whether they are there from then on.
+    tools: Vec<(Cow<'a, str>, bool)>,
+    /// Messages that the model sees until the user's next.
+    passing: Vec<usize>,
+}
+
+impl<'a> Changes<'a> {
+    /// Leaves the tools that are there in the end.
+    fn apply(mut self, request: &mut Request<'a>) {
+        if self.tools.is_empty() {
+            return;
+        }
+        request.tools.append(&mut self.defined);
+        request.keep_latest_tools();
+        let (mut seen, mut gone) = (HashSet::new(), HashSet::new());
+        for (name, there) in self.tools.iter().rev() {
+            if seen.insert(name.as_ref()) && !there {
+                gone.insert(name.as_ref());
+            }
+        }
+        request.tools.retain(|tool| !gone.contains(tool.name.as_ref()));
+    }
+}
+
+fn message<'a>(
+    path: &str,
+    value: &'a str,
+    messages: &mut Vec<Message<'a>>,
+    changes: &mut Changes<'a>,
+) -> Result<(), Unsupported> {
+    let (mut role, mut told, mut config, mut passing) = (None, None, None, false);
     members(path, value, |name, value| {
-        let at = format!("{path}.{name}");
         match (name, value) {
             ("role", "\"user\"") => role = Some(Role::User),
             ("role", "\"assistant\"") => role = Some(Role::Assistant),
             // Instructions in the middle of a conversation.
             ("role", "\"system\"") => role = Some(Role::System),
-            ("content", _) => parts = Some(content(&at, value)?),
-            _ => return Err(not_supported(at)),
+            ("content", _) => told = Some(value),
+            ("output_config", _) => config = Some(value),
+            ("clear_at", _) => passing = value == "\"next_user_message\"",
+            _ => return Err(not_supported(format!("{path}.{name}"))),
         }
         Ok(())
     })?;
-    let role = role.ok_or_else(|| must_be(&format!("{path}.role"), "given"))?;
-    let parts: Vec<Part<'_>> = parts.ok_or_else(|| must_be(&format!("{path}.content"), "given"))?;
-    Ok(Message { role, parts })
+    let at = format!("{path}.content");
+    let parts = match (role, told) {
+        (None, _) => return Err(must_be(&format!("{path}.role"), "given")),
+        (Some(Role::System), Some(value)) => instructions(&at, value, changes)?,
+        (Some(_), Some(value)) => content(&at, value)?,
+        (Some(Role::System), None) if config.is_some() => Vec::new(),
+        (Some(_), None) => return Err(must_be(&at, "given")),
+    };
+    let role = role.unwrap_or(Role::User);
+    if let Some(value) = config {
+        let path = format!("{path}.output_config");
+        changes.effort = output_config(&path, value, None)?.or(changes.effort);
+    }
+    if role == Role::User {
+        for index in changes.passing.drain(..) {
+            if let Some(message) = messages.get_mut(index) {
+                message.parts.clear();
+            }
+        }
+    } else if passing {
+        changes.passing.push(messages.len());
+    }
+    messages.push(Message { role, parts });
+    Ok(())
+}
+
+/// The content of a message of the system: texts, and tools that come and go.
+fn instructions<'a>(
+    path: &str,
+    value: &'a str,
+    changes: &mut Changes<'a>,
+) -> Result<Vec<Part<'a>>, Unsupported> {
+    if !value.starts_with('[') {
+        return content(path, value);
+    }
+    let mut parts = Vec::new();
+    for (index, item) in items(path, value)?.into_iter().enumerate() {
+        let path = format!("{path}[{index}]");
+        match kind(item).as_deref() {
+            Some("tool_addition") => tool_change(&path, item, true, changes)?,
+            Some("tool_removal") => tool_change(&path, item, false, changes)?,
+            _ => parts.push(block(0, &path, item)?),
+        }
+    }
+    Ok(parts)
+}
+
+/// `{"type":"tool_addition","tool":{"type":"tool_reference","name":…}}`, or with a tool's definition. What is
+/// referred to is in `tools`.
+fn tool_change<'a>(
+    path: &str,
+    value: &'a str,
+    added: bool,
+    changes: &mut Changes<'a>,
+) -> Result<(), Unsupported> {
+    let path = format!("{path}.tool");
+    let tool = pick(value, ["tool"]).and_then(|[tool]| tool);
+    let tool = tool.ok_or_else(|| must_be(&path, "given"))?;
+    let [kind, name, definition] =
+        pick(tool, ["type", "name", "definition"]).ok_or_else(|| must_be(&path, "an object"))?;
+    let name = match (kind.and_then(text).as_deref(), definition) {
+        (Some("tool_reference"), _) => string(&format!("{path}.name"), name.unwrap_or_default())?,
+        (Some("tool_definition"), Some(definition)) if added => {
+            let tool = self::tool(&format!("{path}.definition"), definition)?;
+            let name = tool.name.clone();
+            changes.defined.push(tool);
+            name
+        }
+        _ => return Err(not_supported(format!("{path}.type"))),
+    };
+    changes.tools.push((name, added));
+    Ok(())
 }
 
 fn tool<'a>(path: &str, value: &'a str) -> Result<Tool<'a>, Unsupported> {
@@ -176,24 +287,32 @@ fn thinking(value: &str) -> Result<Reasoning, Unsupported> {
     Ok(reasoning)
 }
 
+/// The effort. `output`: `None` where the format of the answer is none of its members.
 fn output_config<'a>(
+    path: &str,
     value: &'a str,
-    output: &mut Output<'a>,
-    effort: &mut Option<Effort>,
-) -> Result<(), Unsupported> {
-    members("output_config", value, |name, value| {
-        let at = format!("output_config.{name}");
-        match (name, value) {
-            ("format", _) => *output = self::output(&at, value)?,
-            ("effort", "\"low\"") => *effort = Some(Effort::Low),
-            ("effort", "\"medium\"") => *effort = Some(Effort::Medium),
-            ("effort", "\"high\"") => *effort = Some(Effort::High),
-            ("effort", "\"xhigh\"") => *effort = Some(Effort::ExtraHigh),
-            ("effort", "\"max\"") => *effort = Some(Effort::Max),
+    mut output: Option<&mut Output<'a>>,
+) -> Result<Option<Effort>, Unsupported> {
+    let mut effort = None;
+    members(path, value, |name, value| {
+        let at = format!("{path}.{name}");
+        effort = match (name, value, &mut output) {
+            ("format", _, Some(output)) => {
+                **output = self::output(&at, value)?;
+                return Ok(());
+            }
+            // How long an agent may go on altogether: told to Anthropic's models alone.
+            ("task_budget", _, Some(_)) => return Ok(()),
+            ("effort", "\"low\"", _) => Some(Effort::Low),
+            ("effort", "\"medium\"", _) => Some(Effort::Medium),
+            ("effort", "\"high\"", _) => Some(Effort::High),
+            ("effort", "\"xhigh\"", _) => Some(Effort::ExtraHigh),
+            ("effort", "\"max\"", _) => Some(Effort::Max),
             _ => return Err(not_supported(at)),
-        }
+        };
         Ok(())
-    })
+    })?;
+    Ok(effort)
 }
 
 /// `{"type":"json_schema","schema":{…}}`.

@@ -256,17 +256,7 @@ fn refuse(request: &Request<'_>, family: Family) -> Result<(), Unsupported> {
     if matches!(family, Family::Claude(_)) && request.stop.iter().any(is_blank) {
         return Err(Unsupported::new("stop", "must hold more than white space"));
     }
-    if limits_calls(request) && !is_recent_claude(family) {
-        return Err(not_supported("parallel_tool_calls"));
-    }
     Ok(())
-}
-
-/// One call at most, where there is anything to call.
-fn limits_calls(request: &Request<'_>) -> bool {
-    request.parallel_tools == Some(false)
-        && !request.tools.is_empty()
-        && request.tool_choice != Some(ToolChoice::None)
 }
 
 /// From 4.5, which brought `strict` tools as well.
@@ -380,7 +370,7 @@ fn tools<'a>(
         Some(ToolChoice::Auto) => Some(Choice::Auto {}),
         Some(ToolChoice::None) | None => None,
     };
-    if limits_calls(request) {
+    if request.parallel_tools == Some(false) && is_recent_claude(family) {
         let (kind, name) = match choice {
             Some(Choice::Any {}) => ("any", None),
             Some(Choice::Tool { name }) => ("tool", Some(name)),

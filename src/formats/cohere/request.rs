@@ -173,9 +173,6 @@ fn refuse(request: &Request<'_>) -> Result<(), Unsupported> {
     if request.sampling.logit_bias.is_some_and(|bias| bias.get().contains(':')) {
         return Err(not_supported("logit_bias"));
     }
-    if request.parallel_tools == Some(false) && !request.tools.is_empty() {
-        return Err(not_supported("parallel_tool_calls"));
-    }
     Ok(())
 }
 

@@ -108,7 +108,6 @@ fn tools_and_the_choice_of_one() {
         assert!(found.ends_with(&expected), "{more}: {found}");
     }
     for (more, param) in [
-        (r#","parallel_tool_calls":false"#, "parallel_tool_calls"),
         (r#","response_format":{"type":"json_object"}"#, "response_format"),
         (r#","tool_choice":{"type":"function","function":{"name":"h"}}"#, "tool_choice"),
     ] {

@@ -28,6 +28,39 @@ pub(super) struct Chunk<'a> {
     pub(super) error: Option<&'a RawValue>,
 }
 
+impl<'a> Chunk<'a> {
+    /// Text as it was written, and counts, of a chunk that has nothing else for anybody.
+    pub(super) fn plain(&self) -> Option<(&'a str, &'a str)> {
+        let Self {
+            candidates,
+            prompt_feedback: None,
+            usage_metadata: Some(usage),
+            error: None,
+            ..
+        } = self
+        else {
+            return None;
+        };
+        let [Candidate { content: Some(content), finish_reason: None, grounding_metadata: None }] =
+            candidates.as_deref()?
+        else {
+            return None;
+        };
+        let [
+            WirePart {
+                text: Some(Cow::Borrowed(text)),
+                thought: false,
+                thought_signature: None,
+                function_call: None,
+            },
+        ] = content.parts.as_deref()?
+        else {
+            return None;
+        };
+        Some((*text, usage.get()))
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Candidate<'a> {
@@ -81,6 +114,7 @@ pub(super) struct FunctionCall<'a> {
 
 impl<'a> FunctionCall<'a> {
     /// Gemini's own id, or one that is not given twice in a conversation.
+    /// `answer`: its id.
     pub(super) fn id(&self, answer: &str, nth: u32) -> Cow<'a, str> {
         match &self.id {
             Some(id) if !id.is_empty() => id.clone(),
@@ -119,7 +153,8 @@ fn unindented(json: &str) -> Cow<'_, str> {
 }
 
 /// `None`: it is no answer.
-pub(in crate::formats) fn read(body: &[u8]) -> Option<Answer<'_>> {
+/// `nonce`: for ids of calls in an answer without one.
+pub(in crate::formats) fn read(body: &[u8], nonce: u64) -> Option<Answer<'_>> {
     let chunk: Chunk<'_> = crate::members::parse(body)?;
     let mut counts = Counts::default();
     if let Some(usage) = chunk.usage_metadata {
@@ -145,8 +180,9 @@ pub(in crate::formats) fn read(body: &[u8]) -> Option<Answer<'_>> {
         return None;
     }
     let mut calls = 0;
+    let named = named(&answer.id, nonce);
     for part in candidate.content.and_then(|content| content.parts).into_iter().flatten() {
-        read_part(part, &answer.id, &mut calls, &mut answer.parts);
+        read_part(part, &named, &mut calls, &mut answer.parts);
     }
     answer.finish = finish(word, calls > 0);
     if let Some(metadata) = candidate.grounding_metadata {
@@ -165,6 +201,11 @@ fn cite<'a>(metadata: &'a str, parts: &mut [Part<'a>]) {
     if let Some(last) = parts.iter_mut().rfind(|part| matches!(part.block, Block::Text(_))) {
         last.citations = grounding::citations(metadata, &whole);
     }
+}
+
+/// An answer by its id, or by a random number.
+pub(super) fn named(id: &str, nonce: u64) -> String {
+    if id.is_empty() { format!("{nonce:016x}") } else { id.to_owned() }
 }
 
 fn read_part<'a>(part: WirePart<'a>, answer: &str, calls: &mut u32, out: &mut Vec<Part<'a>>) {
@@ -242,16 +283,27 @@ pub(super) fn broken(word: &str) -> Option<Failure<'static>> {
 
 /// Gemini's counts, cumulative in a stream.
 #[derive(Debug, Default)]
-pub(super) struct Counts(Option<Usage>);
+pub(super) struct Counts {
+    usage: Option<Usage>,
+    /// What was read last: every chunk of a stream has it, and often says the same.
+    read: String,
+}
 
 impl Counts {
-    pub(super) fn note(&mut self, metadata: &str) {
-        if let Some(usage) = usage::parse(metadata.as_bytes()) {
-            self.0 = Some(self.0.unwrap_or_default().max(usage));
+    /// Whether this is news. `None`: there are no counts in it.
+    pub(super) fn note(&mut self, metadata: &str) -> Option<bool> {
+        if self.read == metadata {
+            return Some(false);
         }
+        let usage = usage::parse(metadata.as_bytes())?;
+        self.read.clear();
+        self.read.push_str(metadata);
+        let before = self.usage;
+        self.usage = Some(before.unwrap_or_default().max(usage));
+        Some(self.usage != before)
     }
 
     pub(super) fn usage(&self) -> Option<Usage> {
-        self.0
+        self.usage
     }
 }

@@ -9,6 +9,8 @@ use serde_json::value::RawValue;
 use super::{Service, resource};
 use crate::conversation::Unsupported;
 use crate::formats::embeddings::{Answer, Request};
+use crate::formats::json::{elements, pick};
+use crate::members;
 use crate::usage::{self, Usage};
 
 /// Models of Vertex AI from before `embedContent`; the others have it, as the official SDK decides.
@@ -19,6 +21,34 @@ fn predicts(model: &str, service: Service) -> bool {
 /// The method that takes a list.
 pub(super) fn method(model: &str, service: Service) -> &'static str {
     if predicts(model, service) { "predict" } else { "batchEmbedContents" }
+}
+
+/// A request in Google's own words, which may name the model again, of a client that calls it something else. `None`:
+/// it is no JSON object, or nothing can be called that.
+pub(in crate::formats) fn rename(body: &[u8], model: &str) -> Option<Vec<u8>> {
+    let text = core::str::from_utf8(body).ok()?;
+    let name = format!("\"{}\"", resource(model, Service::AiStudio)?);
+    let mut named = Vec::new();
+    members::walk(text, |member, value| match member {
+        "model" => named.push(value),
+        "requests" => {
+            for one in elements(value).unwrap_or_default() {
+                let [model] = pick(one.get(), ["model"]).unwrap_or_default();
+                named.extend(model);
+            }
+        }
+        _ => {}
+    })
+    .ok()?;
+    let (mut out, mut written) = (Vec::with_capacity(body.len() + name.len()), 0);
+    for value in named {
+        let start = value.as_ptr().addr().checked_sub(body.as_ptr().addr())?;
+        out.extend_from_slice(body.get(written..start)?);
+        out.extend_from_slice(name.as_bytes());
+        written = start + value.len();
+    }
+    out.extend_from_slice(body.get(written..)?);
+    Some(out)
 }
 
 #[derive(Serialize)]
@@ -127,7 +157,7 @@ struct Statistics {
 
 /// `None`: it is no answer.
 pub(in crate::formats) fn read(body: &[u8]) -> Option<Answer<'_>> {
-    let wire: Wire<'_> = crate::members::parse(body)?;
+    let wire: Wire<'_> = members::parse(body)?;
     let predictions = wire.predictions.map(|list| list.into_iter().map(|p| p.embeddings).collect());
     let list: Vec<Vector<'_>> = wire.embeddings.or(predictions)?;
     let counted = list.iter().filter_map(|vector| vector.statistics.as_ref()?.token_count);
@@ -177,6 +207,26 @@ mod tests {
             assert_eq!(String::from_utf8(body).unwrap(), expected);
             assert_eq!(method(model, service), used);
         }
+    }
+
+    #[test]
+    fn a_model_is_renamed_wherever_it_is_named() {
+        for (body, expected) in [
+            (
+                r#"{ "requests" : [{"model":"models/fast","content":{"parts":[{"text":"model"}]}, "x":1e2},{"content":{"model":"m"},"model" : "fast"},{}] }"#,
+                r#"{ "requests" : [{"model":"models/e-1","content":{"parts":[{"text":"model"}]}, "x":1e2},{"content":{"model":"m"},"model" : "models/e-1"},{}] }"#,
+            ),
+            (
+                r#"{"content":{"parts":[{"text":"é"}]},"model":"models/fast"}"#,
+                r#"{"content":{"parts":[{"text":"é"}]},"model":"models/e-1"}"#,
+            ),
+            (r#"{"content":{}}"#, r#"{"content":{}}"#),
+        ] {
+            let found = rename(body.as_bytes(), "e-1").unwrap();
+            assert_eq!(String::from_utf8(found).unwrap(), expected);
+        }
+        assert_eq!(rename(b"[]", "e-1"), None);
+        assert_eq!(rename(b"{}", "../e"), None);
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! By generation, so that a model of tomorrow is taken for the newest that is known. Sources:
 //! <https://ai.google.dev/gemini-api/docs/thinking>, <https://ai.google.dev/gemini-api/docs/openai> (what an effort
-//! means), <https://ai.google.dev/gemini-api/docs/thought-signatures>.
+//! means), <https://ai.google.dev/gemini-api/docs/thought-signatures>, <https://ai.google.dev/gemini-api/docs/models>
+//! (how long an answer gets).
 
 use serde::Serialize;
 
@@ -69,6 +70,16 @@ impl Model {
     /// Gemma before its fourth generation refuses instructions.
     pub(super) fn has_instructions(name: &str) -> bool {
         !["gemma-2", "gemma-3"].iter().any(|gemma| name.contains(gemma))
+    }
+
+    /// Most tokens of an answer, where a larger limit is refused instead of cut: clients of other APIs ask for what
+    /// their own models can say.
+    pub(super) fn most_tokens(self) -> u64 {
+        match self.generation {
+            Some((2, 5..) | (3.., _)) if !self.makes_media => 65_535,
+            Some((..2, _) | (2, _)) if !self.makes_media => 8_192,
+            _ => u64::MAX,
+        }
     }
 
     /// `None`: the model decides, or does not think.
@@ -148,6 +159,17 @@ mod tests {
         ] {
             let model = Model::of(name);
             assert_eq!((model.generation, model.line), (generation, line), "{name}");
+        }
+        for (name, most) in [
+            ("gemini-1.5-pro-002", 8_192),
+            ("gemini-2.0-flash", 8_192),
+            ("gemini-2.5-flash-lite", 65_535),
+            ("gemini-2.5-flash-image", u64::MAX),
+            ("gemini-3.1-pro-preview", 65_535),
+            ("gemini-pro-latest", 65_535),
+            ("gemma-3-27b-it", u64::MAX),
+        ] {
+            assert_eq!(Model::of(name).most_tokens(), most, "{name}");
         }
         assert!(!Model::of("gemini-2.5-pro").demands_signatures());
         assert!(!Model::of("gemma-3-27b-it").demands_signatures());

@@ -119,7 +119,7 @@ pub(in crate::formats) fn write(
             seed: sampling.seed.filter(is_seed),
             presence_penalty: sampling.presence_penalty.filter(is_telling),
             frequency_penalty: sampling.frequency_penalty.filter(is_telling),
-            max_output_tokens: request.max_tokens,
+            max_output_tokens: request.max_tokens.map(|max| max.min(abilities.most_tokens())),
             stop_sequences: &request.stop,
             response_mime_type,
             response_json_schema,

@@ -1,9 +1,10 @@
 //! Reads the events of a stream. Each is an answer of its own with what is new; the end of the stream is the end.
 
-use super::answer::{BLOCKED, Chunk, Counts, WirePart, broken, finish};
+use super::answer::{BLOCKED, Chunk, Counts, WirePart, broken, finish, named};
 use super::grounding;
 use crate::conversation::{Block, Delta, Event, Opened};
 use crate::formats::failure;
+use crate::formats::shape::Shape;
 use crate::formats::stream::{self, Corrupt, Frame};
 
 /// One stream.
@@ -11,7 +12,8 @@ use crate::formats::stream::{self, Corrupt, Frame};
 pub(in crate::formats) struct StreamReader {
     counts: Counts,
     started: bool,
-    /// `responseId`, for the ids of calls.
+    nonce: u64,
+    /// `responseId` or what stands for it, for the ids of calls.
     id: String,
     /// The block that is open; its index is that before `next`.
     open: Option<Text>,
@@ -22,6 +24,8 @@ pub(in crate::formats) struct StreamReader {
     cited: usize,
     /// Of the text that is open: it comes behind it.
     signature: Option<String>,
+    /// Of the last chunk that had a piece of the answer, counts and nothing else.
+    shape: Option<Shape>,
     /// The last `finishReason`. Older models give one with every chunk, so it counts when nothing follows.
     word: Option<String>,
 }
@@ -36,10 +40,24 @@ enum Text {
     Refusal,
 }
 
+impl StreamReader {
+    /// `nonce`: for ids of calls in an answer without one.
+    pub(in crate::formats) fn new(nonce: u64) -> Self {
+        Self { nonce, ..Self::default() }
+    }
+}
+
 impl stream::StreamReader for StreamReader {
     fn read(&mut self, frame: Frame<'_>, each: &mut dyn FnMut(Event<'_>)) -> Result<(), Corrupt> {
         let text = core::str::from_utf8(frame.data).map_err(|_| Corrupt)?.trim();
         if text.is_empty() {
+            return Ok(());
+        }
+        if let Some((piece, counts)) = self.shape.as_ref().and_then(|shape| shape.fill(text))
+            && let Some(is_news) = self.counts.note(counts)
+        {
+            self.tell_usage(is_news, each);
+            self.text(Text::Answer, piece.into(), each);
             return Ok(());
         }
         let chunk: Chunk<'_> = serde_json::from_str(text).map_err(|_| Corrupt)?;
@@ -47,18 +65,19 @@ impl stream::StreamReader for StreamReader {
             each(Event::Failed(failure::read(None, text.as_bytes())));
             return Ok(());
         }
+        if let Some((piece, counts)) = chunk.plain() {
+            self.shape = Shape::of(text, piece, counts);
+        }
         if !self.started {
             self.started = true;
             self.text = Some(String::new());
             let id = chunk.response_id.unwrap_or_default();
-            self.id = id.to_string();
+            self.id = named(&id, self.nonce);
             each(Event::Start { id, model: chunk.model_version.unwrap_or_default() });
         }
         if let Some(metadata) = chunk.usage_metadata {
-            self.counts.note(metadata.get());
-            if let Some(usage) = self.counts.usage() {
-                each(Event::Usage(usage));
-            }
+            let is_news = self.counts.note(metadata.get()).unwrap_or_default();
+            self.tell_usage(is_news, each);
         }
         let Some(candidate) = chunk.candidates.into_iter().flatten().next() else {
             if let Some(refusal) = chunk.prompt_feedback.and_then(|feedback| feedback.refusal()) {
@@ -93,6 +112,12 @@ impl stream::StreamReader for StreamReader {
 }
 
 impl StreamReader {
+    fn tell_usage(&self, is_news: bool, each: &mut dyn FnMut(Event<'_>)) {
+        if let Some(usage) = self.counts.usage().filter(|_| is_news) {
+            each(Event::Usage(usage));
+        }
+    }
+
     fn part(&mut self, part: WirePart<'_>, each: &mut dyn FnMut(Event<'_>)) {
         let WirePart { text, thought, thought_signature, function_call } = part;
         if let Some(call) = function_call {

@@ -43,6 +43,7 @@ const MEMBERS: &[(&str, &str, &str)] = &[
     ("parallel_tool_calls", "false", "{}"),
     ("max_completion_tokens", "7", r#"{"maxOutputTokens":7}"#),
     ("max_tokens", "0", r#"{"maxOutputTokens":0}"#),
+    ("max_tokens", "128000", r#"{"maxOutputTokens":65535}"#),
     ("temperature", "0", r#"{"temperature":0}"#),
     ("temperature", "1.70", r#"{"temperature":1.70}"#),
     ("top_p", "0.0", r#"{"topP":0.0}"#),
@@ -367,7 +368,7 @@ fn thoughtful() -> Value {
 #[test]
 fn signatures_survive_the_way_to_the_client_and_back() {
     let answer = thoughtful().to_string();
-    let answer = read(answer.as_bytes()).unwrap();
+    let answer = read(answer.as_bytes(), 1).unwrap();
     assert_eq!(answer.finish.reason, FinishReason::ToolUse);
     let usage = answer.usage.unwrap();
     assert_eq!(
@@ -415,7 +416,7 @@ fn arguments_come_without_googles_indentation() {
     for (args, expected) in [(indented, told), (r#"{"a": 1}"#, r#"{"a": 1}"#)] {
         let part = format!(r#"{{"functionCall":{{"name":"f","args":{args}}}}}"#);
         let body = format!(r#"{{"candidates":[{{"content":{{"parts":[{part}]}}}}]}}"#);
-        let answer = read(body.as_bytes()).unwrap();
+        let answer = read(body.as_bytes(), 1).unwrap();
         let [part] = answer.parts.as_slice() else { panic!("{body}") };
         let crate::conversation::Block::ToolUse { arguments, .. } = &part.block else { panic!() };
         assert_eq!(arguments, expected);
@@ -428,7 +429,7 @@ fn a_signature_of_text_is_that_of_the_last() {
         {"text": "a"}, {"text": "b", "thoughtSignature": "c2ln"},
     ]}}], "responseId": "r"});
     let answer = answer.to_string();
-    let completion = openai::write(&read(answer.as_bytes()).unwrap(), 7);
+    let completion = openai::write(&read(answer.as_bytes(), 1).unwrap(), 7);
     let completion: Value = serde_json::from_slice(&completion).unwrap();
     let message = &completion["choices"][0]["message"];
     assert_eq!(message["content"], "ab");
@@ -447,7 +448,7 @@ fn what_is_blocked_is_a_refusal_and_what_is_broken_no_answer() {
         [(json!("Not this."), "Not this."), (json!(null), "The prompt was blocked: SAFETY.")]
     {
         let body = blocked(message);
-        let answer = read(body.as_bytes()).unwrap();
+        let answer = read(body.as_bytes(), 1).unwrap();
         assert_eq!(answer.finish.reason, FinishReason::Filtered);
         let completion: Value = serde_json::from_slice(&openai::write(&answer, 7)).unwrap();
         let choice = &completion["choices"][0];
@@ -465,23 +466,23 @@ fn what_is_blocked_is_a_refusal_and_what_is_broken_no_answer() {
         "[]",
         "",
     ] {
-        assert!(read(body.as_bytes()).is_none(), "{body}");
+        assert!(read(body.as_bytes(), 1).is_none(), "{body}");
     }
     // What proto3 leaves out is empty.
     for body in [
         r#"{"candidates":[{"finishReason":"MAX_TOKENS","content":{"role":"model"}}]}"#,
         r#"{"candidates":[{}]}"#,
     ] {
-        assert!(read(body.as_bytes()).unwrap().parts.is_empty(), "{body}");
+        assert!(read(body.as_bytes(), 1).unwrap().parts.is_empty(), "{body}");
     }
 }
 
 #[test]
 fn ids_of_calls_differ_by_answer_and_place() {
-    let ids = |response: &str| {
+    let ids = |response: &str, nonce: u64| {
         let calls = json!([{"functionCall": {"name": "f"}}, {"functionCall": {"name": "f"}}]);
         let event = json!({"candidates": [{"content": {"parts": calls}}], "responseId": response});
-        let mut reader = StreamReader::default();
+        let mut reader = StreamReader::new(nonce);
         let mut ids = Vec::new();
         let event = event.to_string();
         let frame = Frame { name: None, data: event.as_bytes() };
@@ -491,10 +492,22 @@ fn ids_of_calls_differ_by_answer_and_place() {
             }
         };
         reader.read(frame, &mut note).unwrap();
+        for part in read(event.as_bytes(), nonce + 9).unwrap().parts {
+            if let crate::conversation::Block::ToolUse { id, .. } = part.block {
+                ids.push(id.into_owned());
+            }
+        }
         ids
     };
-    let all: std::collections::BTreeSet<_> = ids("a").into_iter().chain(ids("b")).collect();
-    assert_eq!(all.len(), 4, "{all:?}");
+    let [first, other] = [ids("a", 1), ids("b", 1)];
+    assert_eq!(
+        (&first[..2], &first[..]),
+        (&first[2..], &ids("a", 2)[..]),
+        "by the answer's own id"
+    );
+    // Where it has none, no two are alike.
+    let all = [first[..2].to_vec(), other[..2].to_vec(), ids("", 1), ids("", 2)].concat();
+    assert_eq!(all.iter().collect::<std::collections::BTreeSet<_>>().len(), 12, "{all:?}");
 }
 
 #[test]

@@ -17,9 +17,8 @@ pub(in crate::formats) struct StreamWriter {
     include_usage: bool,
     /// Unix time in seconds.
     created: u64,
-    /// `id` and `model` of every chunk.
-    id: String,
-    model: String,
+    /// How every chunk begins, up to its choices.
+    head: Vec<u8>,
     /// Blocks that are open, and what they are in chunks; as many as the provider writes at once.
     open: Vec<(u32, Slot)>,
     /// `tool_calls` and `reasoning_details` so far.
@@ -45,16 +44,13 @@ enum Slot {
 /// A model does not write this many blocks at once: more are not followed.
 const MAX_OPEN: usize = 64;
 
+/// The members of a chunk before `choices`.
 #[derive(Serialize)]
-struct Chunk<'a> {
+struct Head<'a> {
     id: &'a str,
     object: &'static str,
     created: u64,
     model: &'a str,
-    choices: &'a [Choice<'a>],
-    /// `null` in every chunk but the last, where it was asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    usage: Option<Option<WireUsage>>,
 }
 
 #[derive(Serialize)]
@@ -108,8 +104,7 @@ impl StreamWriter {
         Self {
             include_usage,
             created,
-            id: String::new(),
-            model: String::new(),
+            head: head("", created, ""),
             open: Vec::new(),
             calls: 0,
             details: 0,
@@ -124,8 +119,7 @@ impl stream::StreamWriter for StreamWriter {
     fn write(&mut self, event: &Event<'_>, out: &mut Vec<u8>) {
         match event {
             Event::Start { id, model } => {
-                self.id = id.to_string();
-                self.model = model.to_string();
+                self.head = head(id, self.created, model);
                 let delta = WireDelta {
                     role: Some("assistant"),
                     content: Some(""),
@@ -196,8 +190,7 @@ impl StreamWriter {
         };
         match (*slot, delta) {
             (Slot::Text, Delta::Text(text)) => {
-                let delta = WireDelta { content: Some(text), ..WireDelta::default() };
-                self.chunk(delta, None, out);
+                self.text(text, out);
             }
             (Slot::Refusal, Delta::Text(text)) => {
                 let delta = WireDelta { refusal: Some(text), ..WireDelta::default() };
@@ -281,20 +274,39 @@ impl StreamWriter {
         self.put(&[choice], self.include_usage.then_some(None), out);
     }
 
-    fn put(&self, choices: &[Choice<'_>], usage: Option<Option<WireUsage>>, out: &mut Vec<u8>) {
-        let chunk = Chunk {
-            id: &self.id,
-            object: "chat.completion.chunk",
-            created: self.created,
-            model: &self.model,
-            choices,
-            usage,
-        };
-        // JSON written compactly has no line breaks: one `data` field. Writing to memory cannot fail.
-        out.extend_from_slice(b"data: ");
-        let _ = serde_json::to_writer(&mut *out, &chunk);
-        out.extend_from_slice(b"\n\n");
+    /// As [`Self::chunk`] of `content`, most of all that is written: nothing else of it changes.
+    fn text(&self, text: &str, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.head);
+        out.extend_from_slice(br#"[{"index":0,"delta":{"content":"#);
+        json(text, out);
+        out.extend_from_slice(br#"},"logprobs":null,"finish_reason":null}]"#);
+        out.extend_from_slice(if self.include_usage { b",\"usage\":null}\n\n" } else { b"}\n\n" });
     }
+
+    /// `usage`: `null` in every chunk but the last, where it was asked for.
+    fn put(&self, choices: &[Choice<'_>], usage: Option<Option<WireUsage>>, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.head);
+        json(choices, out);
+        if let Some(usage) = usage {
+            out.extend_from_slice(b",\"usage\":");
+            json(&usage, out);
+        }
+        out.extend_from_slice(b"}\n\n");
+    }
+}
+
+/// JSON written compactly has no line breaks: one `data` field.
+fn head(id: &str, created: u64, model: &str) -> Vec<u8> {
+    let mut head = b"data: ".to_vec();
+    json(&Head { id, object: "chat.completion.chunk", created, model }, &mut head);
+    head.pop();
+    head.extend_from_slice(b",\"choices\":");
+    head
+}
+
+/// Writing to memory cannot fail.
+fn json(value: &(impl Serialize + ?Sized), out: &mut Vec<u8>) {
+    let _ = serde_json::to_writer(out, value);
 }
 
 fn piece<'a>(kind: &'static str, index: u32) -> Detail<'a> {

@@ -3,42 +3,56 @@
 
 use std::borrow::Cow;
 
-use super::tools::joined;
+use super::read::STORED;
+use super::tools::{self, Renamed, joined};
 use super::write::REDACTED;
-use crate::conversation::{Block, Message, Part, Role, Source, Unsupported};
+use crate::conversation::{Block, Message, Part, Role, Source, Tool, Unsupported};
 use crate::formats::json::{items, members, must_be, not_supported, string};
 use crate::formats::seal;
 
 /// OpenRouter's word for OpenAI's own thinking.
 const OPENAI: &str = "openai-responses-v1";
 
-/// A text, or a list of items.
-pub(super) fn read(value: &str) -> Result<Vec<Message<'_>>, Unsupported> {
+/// A text, or a list of items, of which some bring tools.
+pub(super) fn read<'a>(
+    value: &'a str,
+    tools: &mut Vec<Tool<'a>>,
+    renamed: &mut Vec<Renamed>,
+) -> Result<Vec<Message<'a>>, Unsupported> {
     if !value.starts_with('[') {
         let text = string("input", value).map_err(|_| must_be("input", "a text or an array"))?;
         return Ok(vec![Message { role: Role::User, parts: vec![Block::Text(text).into()] }]);
     }
     let each = items("input", value)?.into_iter().enumerate();
-    each.map(|(index, value)| item(&format!("input[{index}]"), value)).collect()
+    each.map(|(index, value)| item(&format!("input[{index}]"), value, tools, renamed)).collect()
 }
 
 /// All members that the items which are mapped have; which of them count, the type says.
 #[derive(Default)]
 struct Item<'a> {
     kind: Cow<'a, str>,
+    id: &'a str,
     role: Cow<'a, str>,
     content: Option<&'a str>,
     call_id: Option<Cow<'a, str>>,
     name: Option<Cow<'a, str>>,
     namespace: Option<Cow<'a, str>>,
-    arguments: Option<Cow<'a, str>>,
+    arguments: Option<&'a str>,
     input: Option<Cow<'a, str>>,
     output: Option<&'a str>,
     summary: Option<&'a str>,
     encrypted: Option<Cow<'a, str>>,
+    tools: Option<&'a str>,
+    /// A member that an item which counts has not.
+    unknown: Option<Unsupported>,
 }
 
-fn item<'a>(path: &str, value: &'a str) -> Result<Message<'a>, Unsupported> {
+fn item<'a>(
+    path: &str,
+    value: &'a str,
+    tools: &mut Vec<Tool<'a>>,
+    renamed: &mut Vec<Renamed>,
+) -> Result<Message<'a>, Unsupported> {
     let mut item = Item { kind: "message".into(), ..Item::default() };
     members(path, value, |name, value| {
         let at = || format!("{path}.{name}");
@@ -49,21 +63,45 @@ fn item<'a>(path: &str, value: &'a str) -> Result<Message<'a>, Unsupported> {
             "call_id" => item.call_id = Some(string(&at(), value)?),
             "name" => item.name = Some(string(&at(), value)?),
             "namespace" => item.namespace = Some(string(&at(), value)?),
-            "arguments" => item.arguments = Some(string(&at(), value)?),
+            "arguments" => item.arguments = Some(value),
             "input" => item.input = Some(string(&at(), value)?),
             "output" => item.output = Some(value),
             "summary" => item.summary = Some(value),
             "encrypted_content" => item.encrypted = Some(string(&at(), value)?),
+            "tools" => item.tools = Some(value),
+            "id" => item.id = value,
             // Where an item stands in an answer says nothing to a model.
-            "id" | "status" | "phase" | "caller" | "async" => {}
-            _ => return Err(not_supported(at())),
+            "status" | "phase" | "caller" | "async" => {}
+            _ => item.unknown = Some(not_supported(at())),
         }
         Ok(())
     })?;
-    known(path, item)
+    // What a model had or found, beside what it was told: another one has the tools of all items from the start.
+    match item.kind.as_ref() {
+        "additional_tools" | "tool_search_output" => {
+            let path = format!("{path}.tools");
+            for (index, value) in items(&path, item.tools.unwrap_or("[]"))?.into_iter().enumerate()
+            {
+                tools::read(&format!("{path}[{index}]"), value, tools, renamed)?;
+            }
+        }
+        // The vendor's searches before the conversation came here: what was said of them follows as text.
+        "tool_search_call" | "web_search_call" => {}
+        // Some clients refer to thinking while they send the rest: what is lost is the thinking.
+        "item_reference" if item.id.starts_with("\"rs_") => {}
+        "item_reference" => return Err(Unsupported::new(path, STORED)),
+        _ => return known(path, item),
+    }
+    Ok(Message { role: Role::Developer, parts: Vec::new() })
 }
 
 fn known<'a>(path: &str, item: Item<'a>) -> Result<Message<'a>, Unsupported> {
+    if item.tools.is_some() {
+        return Err(not_supported(format!("{path}.tools")));
+    }
+    if let Some(unknown) = item.unknown {
+        return Err(unknown);
+    }
     let given = |name: &str| must_be(&format!("{path}.{name}"), "given");
     let name = |name: Option<Cow<'a, str>>, space: Option<Cow<'a, str>>| match (name, space) {
         (Some(name), Some(space)) => Ok(Cow::Owned(joined(&space, &name))),
@@ -85,7 +123,7 @@ fn known<'a>(path: &str, item: Item<'a>) -> Result<Message<'a>, Unsupported> {
         "function_call" | "custom_tool_call" => {
             let arguments = match item.input {
                 Some(input) => serde_json::json!({ "input": input }).to_string().into(),
-                None => item.arguments.unwrap_or_default(),
+                None => string(&format!("{path}.arguments"), item.arguments.unwrap_or("\"\""))?,
             };
             let id = item.call_id.ok_or_else(|| given("call_id"))?;
             let name = name(item.name, item.namespace)?;

@@ -7,6 +7,10 @@ use crate::formats::json::{
     boolean, count, items as list, members, must_be, not_supported, number, object, string,
 };
 
+/// Of what refers to it.
+pub(super) const STORED: &str = "refers to something stored, which this model's providers do not \
+                                 keep: send the whole conversation as input, with store: false";
+
 /// # Errors
 ///
 /// What is malformed, and what nobody can be asked for in another format; each by the name of its member.
@@ -17,7 +21,9 @@ pub(in crate::formats) fn read_request(body: &str) -> Result<(Request<'_>, Echo)
     members("body", body, |name, value| {
         match name {
             "model" => request.model = string(name, value)?,
-            "input" => request.messages = items::read(value)?,
+            "input" => {
+                request.messages = items::read(value, &mut request.tools, &mut echo.renamed)?;
+            }
             "instructions" => instructions = Some(string(name, value)?),
             "stream" => request.stream = boolean(name, value)?,
             "tools" => {
@@ -47,9 +53,7 @@ pub(in crate::formats) fn read_request(body: &str) -> Result<(Request<'_>, Echo)
             "background" if value == "false" => {}
             "top_logprobs" if value == "0" => {}
             "previous_response_id" | "conversation" | "prompt" => {
-                let message = "refers to something stored, which this model's providers do not \
-                               keep: send the whole conversation as input";
-                return Err(Unsupported::new(name, message));
+                return Err(Unsupported::new(name, STORED));
             }
             "store"
             | "metadata"
@@ -68,6 +72,8 @@ pub(in crate::formats) fn read_request(body: &str) -> Result<(Request<'_>, Echo)
     if request.messages.is_empty() {
         return Err(must_be("input", "a text or a list of at least one item"));
     }
+    // Items may bring a tool again.
+    request.keep_latest_tools();
     request.user = request.user.or(safety_identifier);
     if let Some(text) = instructions {
         request.preamble = 1;

@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::conversation::{Tool, ToolChoice, Unsupported};
-use crate::formats::json::{boolean, items, members, must_be, not_supported, object, string};
+use crate::formats::json::{
+    boolean, items, members, must_be, not_supported, object, pick, string, text,
+};
 
 /// A tool that the model knows by another name, or as another kind.
 #[derive(Clone)]
@@ -26,16 +27,37 @@ pub(super) fn read<'a>(
     out: &mut Vec<Tool<'a>>,
     renamed: &mut Vec<Renamed>,
 ) -> Result<(), Unsupported> {
-    let kind = kind(value).ok_or_else(|| must_be(&format!("{path}.type"), "given"))?;
-    match kind.as_ref() {
-        "function" => out.push(function(path, value)?),
-        "custom" => out.push(custom(path, value, renamed)?),
-        "namespace" => namespace(path, value, out, renamed)?,
+    match kind(path, value)?.as_ref() {
+        kind @ ("function" | "custom") => callable(path, kind, None, value, out, renamed),
+        "namespace" => namespace(path, value, out, renamed),
         // Coding agents send them with every request; a model does without. Tools that a search would find are in
         // the request already, or stay unfound.
-        "web_search" | "web_search_preview" | "tool_search" => {}
-        _ => return Err(not_supported(format!("{path}.type"))),
+        "web_search" | "web_search_preview" | "tool_search" => Ok(()),
+        _ => Err(not_supported(format!("{path}.type"))),
     }
+}
+
+/// A function or a custom tool, alone or in a namespace.
+fn callable<'a>(
+    path: &str,
+    kind: &str,
+    namespace: Option<&str>,
+    value: &'a str,
+    out: &mut Vec<Tool<'a>>,
+    renamed: &mut Vec<Renamed>,
+) -> Result<(), Unsupported> {
+    let custom = kind == "custom";
+    let mut tool = if custom { self::custom(path, value)? } else { function(path, value)? };
+    let known_as = match namespace {
+        Some(namespace) => joined(namespace, &tool.name),
+        None => tool.name.clone().into_owned(),
+    };
+    if custom || namespace.is_some() {
+        let (namespace, name) = (namespace.map(str::to_owned), tool.name.into_owned());
+        renamed.push(Renamed { known_as: known_as.clone(), namespace, name, custom });
+        tool.name = known_as.into();
+    }
+    out.push(tool);
     Ok(())
 }
 
@@ -64,11 +86,7 @@ fn function<'a>(path: &str, value: &'a str) -> Result<Tool<'a>, Unsupported> {
 /// The schema of a custom tool's only argument.
 const INPUT: &str = r#"{"type":"object","properties":{"input":{"type":"string"}},"required":["input"],"additionalProperties":false}"#;
 
-fn custom<'a>(
-    path: &str,
-    value: &'a str,
-    renamed: &mut Vec<Renamed>,
-) -> Result<Tool<'a>, Unsupported> {
+fn custom<'a>(path: &str, value: &'a str) -> Result<Tool<'a>, Unsupported> {
     let mut tool = empty();
     let mut grammar = None;
     members(path, value, |name, value| {
@@ -94,8 +112,6 @@ fn custom<'a>(
         tool.description = Some(text.trim_start().to_owned().into());
     }
     tool.parameters = serde_json::from_str::<&RawValue>(INPUT).ok();
-    let name = tool.name.clone().into_owned();
-    renamed.push(Renamed { known_as: name.clone(), namespace: None, name, custom: true });
     Ok(tool)
 }
 
@@ -118,17 +134,18 @@ fn namespace<'a>(
     })?;
     let path = format!("{path}.tools");
     for (index, value) in items(&path, inner.unwrap_or("[]"))?.into_iter().enumerate() {
-        let mut tool = function(&format!("{path}[{index}]"), value)?;
-        let known_as = joined(&space, &tool.name);
-        let (namespace, name) = (Some(space.clone().into_owned()), tool.name.into_owned());
-        renamed.push(Renamed { known_as: known_as.clone(), namespace, name, custom: false });
-        tool.name = known_as.into();
-        out.push(tool);
+        let path = format!("{path}[{index}]");
+        match kind(&path, value)?.as_ref() {
+            kind @ ("function" | "custom") => {
+                callable(&path, kind, Some(&space), value, out, renamed)?;
+            }
+            _ => return Err(not_supported(format!("{path}.type"))),
+        }
     }
     Ok(())
 }
 
-/// What the model knows a function of a namespace as.
+/// What the model knows a tool of a namespace as.
 pub(super) fn joined(namespace: &str, name: &str) -> String {
     format!("{namespace}__{name}")
 }
@@ -159,11 +176,7 @@ pub(super) fn choice(value: &str) -> Result<ToolChoice<'_>, Unsupported> {
     tool.map(ToolChoice::Named).ok_or_else(|| must_be("tool_choice.name", "given"))
 }
 
-pub(super) fn kind(object: &str) -> Option<Cow<'_, str>> {
-    #[derive(Deserialize)]
-    struct Tagged<'a> {
-        #[serde(borrow, rename = "type")]
-        kind: Option<Cow<'a, str>>,
-    }
-    serde_json::from_str(object).ok().and_then(|Tagged { kind }| kind)
+fn kind<'a>(path: &str, tool: &'a str) -> Result<Cow<'a, str>, Unsupported> {
+    let kind = pick(tool, ["type"]).and_then(|[kind]| text(kind?));
+    kind.ok_or_else(|| must_be(&format!("{path}.type"), "given"))
 }

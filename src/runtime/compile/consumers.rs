@@ -67,7 +67,8 @@ impl<'c> Names<'c> {
 }
 
 impl Compiler<'_> {
-    pub(super) fn consumers(&mut self, config: &Config) -> Consumers {
+    /// `admin`: the digests of the admin keys, in their order.
+    pub(super) fn consumers(&mut self, config: &Config, admin: &[KeyDigest]) -> Consumers {
         let references = References::of(config);
         let roles = self.roles(&config.roles, &references);
         let teams = self.teams(&config.teams, &references);
@@ -79,7 +80,7 @@ impl Compiler<'_> {
         }
         let mut consumers = Consumers::new(list, teams, roles);
         // Indices are right only where every consumer could be read; all else is an error already.
-        consumers.set_keys(self.consumer_keys(&config.consumers));
+        consumers.set_keys(self.consumer_keys(&config.consumers, admin));
         self.identities(&config.consumers, &mut consumers);
         consumers.anonymous = self.anonymous(&config.anonymous, &config.consumers);
         consumers.signing = config.temporary_keys.as_ref().map(|keys| self.temporary_keys(keys));
@@ -243,7 +244,11 @@ impl Compiler<'_> {
         }
     }
 
-    fn consumer_keys(&mut self, consumers: &[Entry<written::Consumer>]) -> Vec<ConsumerKey> {
+    fn consumer_keys(
+        &mut self,
+        consumers: &[Entry<written::Consumer>],
+        admin: &[KeyDigest],
+    ) -> Vec<ConsumerKey> {
         let location = ROOT.member("consumers");
         // Places in `compiled` by the beginning of the digest.
         let mut seen: HashMap<u64, usize> = HashMap::new();
@@ -263,6 +268,10 @@ impl Compiler<'_> {
                     let message = format!("the same key as consumers[{other}].keys[{first}]");
                     self.errors.push(at, message);
                     continue;
+                }
+                if admin.contains(&digest) {
+                    self.warnings
+                        .push(format!("a key of consumer {} is an admin key, too", written.name.0));
                 }
                 places.push((consumer, index));
                 let (enabled, valid) = (key.enabled, key.valid);

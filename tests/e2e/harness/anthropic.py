@@ -64,13 +64,13 @@ def pieces(words: Iterable[str] = ("Grüße", ", 世界", " 👋")) -> list[byte
     ]
 
 
-def tool_call(streamed: bool) -> Reply:
-    """The model wants to know the weather in Paris."""
-    call = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"city": "Paris"}}
+def tool_call(streamed: bool, name: str = "weather", arguments: str = '{"city": "Paris"}') -> Reply:
+    """The model wants to know the weather in Paris, or something else."""
+    call = {"type": "tool_use", "id": "toolu_1", "name": name, "input": json.loads(arguments)}
     value = json.loads(message().body) | {"stop_reason": "tool_use"}
     if not streamed:
         return document(value | {"content": [call]})
-    deltas = [{"type": "input_json_delta", "partial_json": part} for part in ("", '{"city"', ': "Paris"}')]
+    deltas = [{"type": "input_json_delta", "partial_json": part} for part in ("", arguments[:7], arguments[7:])]
     return events(
         [
             named("message_start", message=value | {"content": [], "stop_reason": None}),

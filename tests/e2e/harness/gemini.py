@@ -29,8 +29,14 @@ def _answer(seen: Seen, model: str) -> Reply:
     if seen.method != "POST" or fields != expected:
         return error(400, "INVALID_ARGUMENT", f"{seen.method} {fields}")
     request = seen.json
-    if path == f"{model}:batchEmbedContents":
-        return document({"embeddings": [{"values": [0.25, -0.5, 1e-7]} for _ in request["requests"]]})
+    if path in (f"{model}:batchEmbedContents", f"{model}:embedContent"):
+        # The Gemini API wants the model in each, and no other.
+        asked = request.get("requests", [request])
+        if any(f"/v1beta/{one['model']}" != model for one in asked if "model" in one):
+            return error(400, "INVALID_ARGUMENT", f"{seen.json}")
+        vectors = [{"values": [0.25, -0.5, 1e-7]} for _ in asked]
+        found = {"embeddings": vectors} if "requests" in request else {"embedding": vectors[0]}
+        return document(found | {"usageMetadata": {"promptTokenCount": 9, "totalTokenCount": 9}})
     if path == f"{model}:countTokens":
         return document({"totalTokens": 9})
     roles = [content["role"] for content in request["contents"]]

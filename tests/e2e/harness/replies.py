@@ -75,11 +75,11 @@ def tool_call() -> Reply:
     return document(value)
 
 
-def tool_call_stream() -> Reply:
-    """The same in pieces."""
-    head = {"index": 0, "id": "call_1_aB3", "type": "function", "function": {"name": "weather", "arguments": ""}}
+def tool_call_stream(name: str = "weather", arguments: str = '{"city":"Paris"}') -> Reply:
+    """The same, or another call, in pieces."""
+    head = {"index": 0, "id": "call_1_aB3", "type": "function", "function": {"name": name, "arguments": ""}}
     deltas = [{"role": "assistant", "content": None, "tool_calls": [head]}]
-    deltas += [{"tool_calls": [{"index": 0, "function": {"arguments": part}}]} for part in ('{"city"', ':"Paris"}')]
+    deltas += [{"tool_calls": [{"index": 0, "function": {"arguments": part}}]} for part in (arguments[:7], arguments[7:])]
     events = [event(chunk(delta)) for delta in deltas] + [event(chunk({}, "tool_calls"))]
     return stream(pieces=[*events, event({**chunk({}), "choices": [], "usage": USAGE}), event("[DONE]")])
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
-use wasmi::{Engine, Error, Instance, Linker, Memory, Module, Store, TypedFunc};
+use wasmi::{Config, Engine, Error, Instance, Linker, Memory, Module, Store, TypedFunc};
 use wasmi::{WasmParams, WasmResults};
 
 use super::stream::{FilterState, Message, Side, Stream};
@@ -59,7 +59,15 @@ const CONTINUE: u32 = 0;
 
 impl Vm {
     pub fn new(process: &Arc<Process>) -> Self {
-        let (engine, module) = module();
+        Self::of(module(false), process)
+    }
+
+    /// One that counts what it executes ([`Self::fuel`]).
+    pub fn metered(process: &Arc<Process>) -> Self {
+        Self::of(module(true), process)
+    }
+
+    fn of((engine, module): &(Engine, Module), process: &Arc<Process>) -> Self {
         let state = State {
             process: Arc::clone(process),
             roots: BTreeMap::new(),
@@ -72,6 +80,8 @@ impl Vm {
             guest: None,
         };
         let mut store = Store::new(engine, state);
+        // Refused by an engine that does not meter.
+        let _ = store.set_fuel(u64::MAX);
         let mut linker = Linker::new(engine);
         calls::define(&mut linker, &mut store, module).unwrap();
         let instance = linker.instantiate_and_start(&mut store, module).unwrap();
@@ -210,6 +220,12 @@ impl Vm {
         self.store.data().guest().memory.data_size(&self.store)
     }
 
+    /// What was executed so far by a metered instance: about an instruction each, more for those on many bytes. The
+    /// same work is the same number.
+    pub fn fuel(&self) -> u64 {
+        u64::MAX - self.store.get_fuel().unwrap()
+    }
+
     /// From now on.
     pub fn set_faults(&mut self, faults: Faults) {
         let state = self.store.data_mut();
@@ -317,16 +333,16 @@ impl State {
     }
 }
 
-/// The built filter; compiled once.
-fn module() -> &'static (Engine, Module) {
-    static MODULE: OnceLock<(Engine, Module)> = OnceLock::new();
-    MODULE.get_or_init(|| {
+/// The built filter; compiled once, and once more for those who count.
+fn module(metered: bool) -> &'static (Engine, Module) {
+    static MODULES: [OnceLock<(Engine, Module)>; 2] = [const { OnceLock::new() }; 2];
+    MODULES[usize::from(metered)].get_or_init(|| {
         let built =
             concat!(env!("CARGO_MANIFEST_DIR"), "/target/wasm32-wasip1/release/keyward.wasm");
         let path = std::env::var("KEYWARD_WASM").unwrap_or_else(|_| built.to_owned());
         let bytes = std::fs::read(&path)
             .unwrap_or_else(|error| panic!("{path}: {error}: run `make build` first"));
-        let engine = Engine::default();
+        let engine = Engine::new(Config::default().consume_fuel(metered));
         let module = Module::new(&engine, bytes).unwrap();
         (engine, module)
     })
