@@ -308,7 +308,7 @@ const MAX_OPEN: usize = 256;
 /// Where a stream's events go. Whatever a provider sends, writers can rely on the order of it: one start, blocks that
 /// begin once and end, one reason to finish, and nothing of the answer behind that.
 struct Sink<'a> {
-    name: &'a Name,
+    name: &'a mut Name,
     told: &'a mut Told,
     writer: &'a mut dyn StreamWriter,
     seen: &'a mut Seen,
