@@ -198,8 +198,11 @@ pub(crate) fn unknown_field(accepted: &[&str]) -> String {
 
 /// `known: a, b, c`, bounded; `none is known`.
 pub(crate) fn known<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
-    let mut names = names.into_iter();
-    let mut listed: Vec<&str> = names.by_ref().take(LISTED_NAMES).collect();
+    list(&mut names.into_iter())
+}
+
+fn list<'a>(names: &mut dyn Iterator<Item = &'a str>) -> String {
+    let mut listed: Vec<&str> = names.take(LISTED_NAMES).collect();
     if listed.is_empty() {
         return "none is known".to_owned();
     }
