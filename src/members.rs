@@ -526,9 +526,14 @@ pub(crate) fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
     serde_json::from_str(core::str::from_utf8(json).ok()?).ok()
 }
 
-/// A JSON number. The standard library's reader would come with a table of ten kilobytes.
+/// A JSON number, infinite where it is too large. The standard library's reader would come with a table of ten
+/// kilobytes.
 pub(crate) fn float(value: &str) -> Option<f64> {
-    serde_json::from_str(value).ok()
+    let too_large = || {
+        let end = if value.starts_with('-') { f64::NEG_INFINITY } else { f64::INFINITY };
+        value.trim_start_matches('-').starts_with(|c: char| c.is_ascii_digit()).then_some(end)
+    };
+    serde_json::from_str(value).ok().or_else(too_large)
 }
 
 /// A JSON number as a count: a fraction is cut off, what exceeds `u64` is `u64::MAX`. `None`: negative, or no number.
