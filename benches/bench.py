@@ -6,8 +6,10 @@ all of them; ratios are taken within a round. The Envoy is saturated: latencies 
 """
 
 import argparse
+import base64
 import contextlib
 import hashlib
+import hmac
 import json
 import os
 import statistics
@@ -43,6 +45,7 @@ FOREIGN = {"anthropic": "claude-sonnet-4-6", "gemini": "gemini-2.5-flash"}
 
 ENVIRONMENT = {"KEY_1": "sk-bench-1", "KEY_2": "sk-bench-2"}
 CLIENT_KEY = "of-the-client"
+SIGNING_SECRET = "signing-secret-of-the-bench-0123456789"
 
 
 # --- the Envoys ---
@@ -97,8 +100,22 @@ def limits(upstream: Endpoint, consumers: int) -> dict:
     keys = [hashlib.sha256(f"key-{number}".encode()).hexdigest() for number in range(consumers - 1)]
     keys.append(hashlib.sha256(CLIENT_KEY.encode()).hexdigest())
     listed = [{"name": f"c{number}", "keys": [{"sha256": key}], "limits": limits} for number, key in enumerate(keys)]
-    document = {**DOCUMENT, "consumers": listed, "anonymous": "refuse"}
+    signing = {"secrets": [{"id": "s1", "inline": SIGNING_SECRET}]}
+    document = {**DOCUMENT, "consumers": listed, "anonymous": "refuse", "temporary_keys": signing}
     return config.two_stages(document, {"openai": upstream}, list(ENVIRONMENT))
+
+
+def temporary_key() -> str:
+    """As Keyward would issue it to the last of ten consumers, for one model and an hour."""
+
+    def encoded(part: bytes) -> str:
+        return base64.urlsafe_b64encode(part).rstrip(b"=").decode()
+
+    now = int(time.time())
+    own = {"iss": "keyward", "sub": "c9", "jti": f"c9.{'0' * 56}", "keyward": {"models": ["fast"]}}
+    header, claims = {"typ": "JWT", "alg": "HS256", "kid": "s1"}, {"exp": now + 3600, "iat": now, **own}
+    signed = ".".join(encoded(json.dumps(part, separators=(",", ":")).encode()) for part in (header, claims))
+    return f"{signed}.{encoded(hmac.digest(SIGNING_SECRET.encode(), signed.encode(), 'sha256'))}"
 
 
 VARIANTS: dict[str, Callable[[Endpoint], dict]] = {
@@ -109,7 +126,10 @@ VARIANTS: dict[str, Callable[[Endpoint], dict]] = {
     "Keyward in two stages": two_stages,
     "the same, a key and three limits, 10 consumers": lambda upstream: limits(upstream, 10),
     "the same, a key and three limits, 10,000 consumers": lambda upstream: limits(upstream, 10_000),
+    "the same, a temporary key and three limits": lambda upstream: limits(upstream, 10),
 }
+KEYS = {"the same, a temporary key and three limits": temporary_key()}
+"""Of clients that have another one than `CLIENT_KEY`."""
 PLAIN, *OTHERS = VARIANTS
 TWO_STAGES = "Keyward in two stages"
 
@@ -144,7 +164,7 @@ WRK_SCRIPT = """
 wrk.method = "POST"
 wrk.path = "/v1/chat/completions"
 wrk.headers["content-type"] = "application/json"
-wrk.headers["authorization"] = "Bearer of-the-client"
+wrk.headers["authorization"] = "Bearer %s"
 wrk.headers["user-agent"] = "OpenAI/Python 2.0.0"
 wrk.headers["accept"] = "application/json"
 wrk.body = [==[%s]==]
@@ -190,11 +210,12 @@ class Bench:
                 ready[name] = time.monotonic() - before
             for request in REQUESTS:
                 for name in variants_of(request):
-                    load(envoys[name], request, 1)  # Envoy opens its connections, V8 optimizes
+                    load(envoys[name], request, 1, key=KEYS.get(name, CLIENT_KEY))  # Envoy opens its connections, V8 optimizes
                 for number in range(self.rounds):
                     say(f"{request}: round {number + 1} of {self.rounds}")
                     for name in variants_of(request):
-                        self.samples.setdefault((request, name), []).append(load(envoys[name], request, self.seconds))
+                        sample = load(envoys[name], request, self.seconds, key=KEYS.get(name, CLIENT_KEY))
+                        self.samples.setdefault((request, name), []).append(sample)
         yield from self.table()
         with started_upstream() as upstream:
             yield from footprint(upstream, ready)
@@ -220,9 +241,9 @@ def median(samples: list[Sample], attribute: str) -> float:
     return statistics.median(getattr(sample, attribute) for sample in samples)
 
 
-def load(envoy: Envoy, request: str, seconds: int, connections: int = CONNECTIONS) -> Sample:
+def load(envoy: Envoy, request: str, seconds: int, connections: int = CONNECTIONS, key: str = CLIENT_KEY) -> Sample:
     script = FOLDER / "request.lua"
-    script.write_text(WRK_SCRIPT % REQUESTS[request])
+    script.write_text(WRK_SCRIPT % (key, REQUESTS[request]))
     command = [
         "wrk",
         "-t",

@@ -122,6 +122,13 @@ impl Consumers {
         self.names.insert(name, consumer);
     }
 
+    /// Drops all but what keys are claimed by: consumers that bring some of their own.
+    pub fn keep_own_keys(&mut self) {
+        let list = core::mem::take(&mut self.list).into_iter();
+        let list = list.filter(|consumer| !consumer.own_keys.is_empty()).collect();
+        *self = Self::new(list, Vec::new(), Vec::new());
+    }
+
     pub fn set_keys(&mut self, keys: Vec<ConsumerKey>) {
         self.keys = Keys::new(keys);
     }
@@ -178,7 +185,7 @@ impl Consumer {
 
     /// Record of what was used by it, in shared data.
     pub fn usage_slot(&self) -> String {
-        format!("{SLOTS}/usage/consumer/{}", self.name)
+        usage_slot("consumer", &self.name)
     }
 
     /// Record of the codes that it has presented.
@@ -190,8 +197,19 @@ impl Consumer {
 impl Team {
     /// Record of what was used by all of its consumers, in shared data.
     pub fn usage_slot(&self) -> String {
-        format!("{SLOTS}/usage/team/{}", self.name)
+        usage_slot("team", &self.name)
     }
+}
+
+/// Records of what was used by a consumer and by its team, if it has one.
+pub fn usage_slots<'a>(consumer: &'a str, team: &'a str) -> impl Iterator<Item = String> + 'a {
+    let named = [("consumer", consumer), ("team", team)].into_iter();
+    let named = named.filter(|(_, name)| !name.is_empty());
+    named.map(|(kind, name)| usage_slot(kind, name))
+}
+
+fn usage_slot(kind: &str, name: &str) -> String {
+    [SLOTS, "/usage/", kind, "/", name].concat()
 }
 
 /// A key that a consumer presents.

@@ -13,7 +13,6 @@
 //! `hits_addend` of Envoy's `ratelimit` filter: requests are charged when they come, tokens when the stream is done.
 //! All numbers are there from the start, so that a request that never gets an answer is charged nothing.
 
-use crate::consumer::Team;
 use crate::effect::{Cx, Effect};
 use crate::limit::Amounts;
 use crate::plan::Plan;
@@ -32,14 +31,11 @@ const MICRO: u64 = 1_000;
 /// A round of a request is planned.
 pub fn planned(cx: &mut Cx<'_>, plan: &Plan, first_round: bool) {
     let runtime = cx.runtime;
-    let consumers = &runtime.consumers;
-    let consumer = consumers.named(&plan.consumer);
-    set(cx, CONSUMER, consumer.map_or("", |consumer| &consumer.name));
+    set(cx, CONSUMER, &plan.consumer);
     if !runtime.filter_state {
         return;
     }
-    let team = consumer.and_then(|consumer| consumers.team_of(consumer));
-    set(cx, TEAM, team.map_or("", |team: &Team| &team.name));
+    set(cx, TEAM, &plan.team);
     set(cx, MODEL, runtime.models.find(&plan.model).map_or("", |model| &model.name));
     if first_round {
         set(cx, REQUESTS, "1");
@@ -97,7 +93,13 @@ mod tests {
 
     fn of_acme(model: &str) -> Plan {
         let spans = Ask::read(br#"{"model":"gpt-4o"}"#).unwrap().spans;
-        Plan { model: model.to_owned(), consumer: "acme".to_owned(), spans, ..plan() }
+        Plan {
+            model: model.to_owned(),
+            consumer: "acme".to_owned(),
+            team: "research".to_owned(),
+            spans,
+            ..plan()
+        }
     }
 
     fn owned(pairs: &[(&'static str, &str)]) -> Vec<(&'static str, String)> {

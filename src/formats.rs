@@ -33,6 +33,7 @@ mod json;
 mod openai;
 mod responses;
 mod seal;
+mod shape;
 mod stream;
 mod translation;
 
@@ -40,6 +41,7 @@ use std::borrow::Cow;
 
 use crate::conversation::{Failure, FailureKind, Unsupported};
 use crate::endpoint::{Dialect, Endpoint};
+use crate::headers::Headers;
 use crate::provider::Kind;
 
 use self::gemini::Service;
@@ -99,13 +101,28 @@ pub struct Written {
 pub struct Echo {
     /// Members as JSON text, each with a comma in front: `,"tools":[]`.
     members: String,
-    /// Of embeddings: what the provider calls the model, and whether the client wants base64.
+    /// Of embeddings: what the provider calls the model, whether the client wants base64, and how many tokens they
+    /// took, where a header tells.
     model: String,
     base64: bool,
+    prompt_tokens: Option<u64>,
     /// Tools that the model knows as something else.
     renamed: Vec<responses::Renamed>,
     /// The client takes one call of a tool at most: where a provider has no word for that, further ones are left out.
     one_call: bool,
+}
+
+impl Echo {
+    /// What the headers of the answer tell and its body may not: Bedrock's, of embeddings of Cohere's.
+    /// <https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_InvokeModel.html>
+    #[must_use]
+    pub fn with(mut self, headers: &Headers) -> Self {
+        if !self.model.is_empty() {
+            let tokens = headers.text("x-amzn-bedrock-input-token-count");
+            self.prompt_tokens = tokens.and_then(|tokens| tokens.parse().ok());
+        }
+        self
+    }
 }
 
 impl core::fmt::Debug for Echo {

@@ -3,7 +3,7 @@
 //! Shared by the stages that see the client: `gateway` and `standalone`.
 
 use crate::address::{self, Offence, Source};
-use crate::consumer::Team;
+use crate::consumer;
 use crate::consumer::access::Access;
 use crate::consumer::identify::{By, CREDENTIALS, Caller, Identity, identify, unauthenticated};
 use crate::effect::{Cx, Effect};
@@ -181,6 +181,8 @@ pub fn body(cx: &Cx<'_>, pending: &Pending, body: &[u8]) -> Result<Plan, Reply> 
             },
         );
     let Some(barred) = barred else { return Err(told(no_model(model))) };
+    let consumers = &cx.runtime.consumers;
+    let team = consumers.named(&pending.access.consumer).and_then(|c| consumers.team_of(c));
     let estimate = estimate(pending.endpoint, &ask);
     let mut plan = Plan {
         endpoint: pending.endpoint,
@@ -189,6 +191,7 @@ pub fn body(cx: &Cx<'_>, pending: &Pending, body: &[u8]) -> Result<Plan, Reply> 
         path: pending.path.clone(),
         model: model.to_owned(),
         consumer: pending.access.consumer.clone(),
+        team: team.map(|team| team.name.clone()).unwrap_or_default(),
         stream: ask.stream,
         wants_usage: ask.include_usage == Some(true),
         spans: ask.spans,
@@ -297,21 +300,14 @@ fn estimate(endpoint: Endpoint, ask: &Ask<'_>) -> Usage {
 
 /// Counts a request that is to be sent, for its model, its consumer and the consumer's team.
 pub fn count_request(cx: &mut Cx<'_>, plan: &Plan) {
-    let runtime = cx.runtime;
-    let consumers = &runtime.consumers;
-    let mut slots = Vec::with_capacity(3);
-    if let Some(model) = runtime.models.find(&plan.model) {
+    let mut slots = consumer::usage_slots(&plan.consumer, &plan.team).collect::<Vec<_>>();
+    if let Some(model) = cx.runtime.models.find(&plan.model) {
         cx.count("requests", &[("model", &model.name)]);
         slots.push(model.usage_slot.clone());
     }
-    if let Some(consumer) = consumers.named(&plan.consumer) {
-        let team = consumers.team_of(consumer);
-        let team_name = team.map_or("", |team| team.name.as_str());
-        // Not together with the model: labels multiply, and there may be many consumers.
-        cx.count("consumer_requests", &[("consumer", &consumer.name), ("team", team_name)]);
-        slots.push(consumer.usage_slot());
-        slots.extend(team.map(Team::usage_slot));
-    }
+    // Not together with the model: labels multiply, and there may be many consumers.
+    let labels = [("consumer", plan.consumer.as_str()), ("team", plan.team.as_str())];
+    cx.count("consumer_requests", &labels);
     for slot in slots {
         let written = tally::request(cx.shared, &slot, cx.now);
         cx.lost(written);
@@ -500,7 +496,11 @@ fn model_object(runtime: &Runtime, model: &Model, id: &str, asker: Dialect) -> s
     }
     let owner = model.targets.first().and_then(|target| runtime.providers.get(target.provider));
     let owner = owner.map_or("keyward", |provider| provider.name.as_str());
-    serde_json::json!({"id": id, "object": "model", "created": 0, "owned_by": owner})
+    serde_json::json!({
+        "id": id, "object": "model", "created": 0, "owned_by": owner,
+        // Mistral's clients read nothing without; what a model can do is not known.
+        "type": "base", "capabilities": {},
+    })
 }
 
 /// Sends a reply and counts it, against its `source`, too, where that failed to authenticate.

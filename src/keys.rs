@@ -9,7 +9,7 @@ use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::consumer::OwnKeys;
-use crate::ledger::{self, Edit, SharedData};
+use crate::ledger::{self, Edit, Found, SharedData};
 use crate::limit::{Amounts, Limit};
 use crate::random::{Random, fraction, hash};
 use crate::record::{PROBE_LEASE, Reason, Record, Rest, Standing};
@@ -97,7 +97,7 @@ pub fn claim(
             choose(shared, provider, &level, &candidates, want.session, now, random)
         {
             let candidate = candidates.swap_remove(position);
-            match take(shared, candidate.key, want, now) {
+            match take(shared, candidate.key, candidate.found, want, now) {
                 Ok(probe) => {
                     let claim = Claim { key: candidate.index, reserved: want.need, probe, at: now };
                     if !probing {
@@ -140,7 +140,8 @@ pub fn claim_key(
     want: &Want<'_>,
     at: UnixTime,
 ) -> Option<Claim> {
-    let probe = take(shared, key, want, at).ok()?;
+    let found = Found::in_slot(shared, &key.slot);
+    let probe = take(shared, key, found, want, at).ok()?;
     Some(Claim { key: index, reserved: want.need, probe, at })
 }
 
@@ -202,6 +203,8 @@ struct Candidate<'a> {
     index: KeyIndex,
     key: &'a Key,
     headroom: f64,
+    /// Its record.
+    found: Found,
 }
 
 fn candidates<'a>(
@@ -220,7 +223,9 @@ fn candidates<'a>(
             continue;
         }
         match look(shared, key, want, now) {
-            Ok(headroom) => found.push(Candidate { index, key, headroom }),
+            Ok((headroom, record)) => {
+                found.push(Candidate { index, key, headroom, found: record });
+            }
             Err((lack, until)) => shortage.note(lack, until),
         }
     }
@@ -229,36 +234,38 @@ fn candidates<'a>(
 
 type Lacking = (Lack, UnixTime);
 
-/// Headroom of a key that can take the request.
+/// Headroom of a key that can take the request, and its record.
 fn look(
     shared: &dyn SharedData,
     key: &Key,
     want: &Want<'_>,
     now: UnixTime,
-) -> Result<f64, Lacking> {
-    let mut own: Record = ledger::read(shared, &key.slot);
+) -> Result<(f64, Found), Lacking> {
+    let found = Found::in_slot(shared, &key.slot);
+    let mut own: Record = found.record();
     valid(key, now)?;
     own.adopt(key.fingerprint);
     if key.slot == key.group_slot {
         own_standing(&own, key, want, now)?;
         group_standing(&own, want, now)?;
-        return Ok(own.headroom(&key.limits, now));
+        return Ok((own.headroom(&key.limits, now), found));
     }
     own_standing(&own, key, want, now)?;
     let group: Record = ledger::read(shared, &key.group_slot);
     group_standing(&group, want, now)?;
-    Ok(own.headroom(&key.limits, now).min(group.headroom(&[], now)))
+    Ok((own.headroom(&key.limits, now).min(group.headroom(&[], now)), found))
 }
 
-/// Claims a key in its records; whether that is the turn of a key that has just come back.
+/// Claims a key in its records, of which its own was `found`; whether that is the turn of a key that has just come back.
 fn take(
     shared: &dyn SharedData,
     key: &Key,
+    found: Found,
     want: &Want<'_>,
     now: UnixTime,
 ) -> Result<bool, Lacking> {
     let alone = key.slot == key.group_slot;
-    let probe = edit(shared, &key.slot, |record| {
+    let probe = edit(shared, &key.slot, found, |record| {
         let mut write = record.adopt(key.fingerprint);
         let mut probe = own_standing(record, key, want, now)?;
         if alone {
@@ -274,7 +281,8 @@ fn take(
     if alone {
         return Ok(probe);
     }
-    let group = edit(shared, &key.group_slot, |record| {
+    let group = Found::in_slot(shared, &key.group_slot);
+    let group = edit(shared, &key.group_slot, group, |record| {
         let probe = group_standing(record, want, now)?;
         Ok((probe, lease(record, want.model, now)))
     });
@@ -292,9 +300,10 @@ fn take(
 fn edit(
     shared: &dyn SharedData,
     slot: &str,
+    found: Found,
     mut change: impl FnMut(&mut Record) -> Result<(bool, bool), Lacking>,
 ) -> Result<bool, Lacking> {
-    let outcome = ledger::update(shared, slot, |record| match change(record) {
+    let outcome = ledger::update_found(shared, slot, found, |record| match change(record) {
         Ok((probe, true)) => Edit::Write(Ok(probe)),
         Ok((probe, false)) => Edit::Keep(Ok(probe)),
         Err(lacking) => Edit::Keep(Err(lacking)),

@@ -48,21 +48,50 @@ pub fn read<T: DeserializeOwned + Default>(shared: &dyn SharedData, slot: &str) 
     shared.get(slot).map(|(bytes, _)| decode(&bytes)).unwrap_or_default()
 }
 
+/// A slot as it was found: its value and token.
+#[derive(Debug)]
+pub struct Found {
+    bytes: Vec<u8>,
+    token: u32,
+}
+
+impl Found {
+    pub fn in_slot(shared: &dyn SharedData, slot: &str) -> Self {
+        let (bytes, token) = shared.get(slot).unwrap_or((Vec::new(), ABSENT));
+        Self { bytes, token }
+    }
+
+    pub fn record<T: DeserializeOwned + Default>(&self) -> T {
+        decode(&self.bytes)
+    }
+}
+
 /// Reads a record, changes it, and writes it unless it was changed in between: then once more from the
 /// start. `change` may run several times and must depend on nothing but the record.
 pub fn update<T, R>(
     shared: &dyn SharedData,
     slot: &str,
+    change: impl FnMut(&mut T) -> Edit<R>,
+) -> Result<R, Unwritten>
+where
+    T: Serialize + DeserializeOwned + Default,
+{
+    update_found(shared, slot, Found::in_slot(shared, slot), change)
+}
+
+/// As [`update`], for a slot that has just been read.
+pub fn update_found<T, R>(
+    shared: &dyn SharedData,
+    slot: &str,
+    mut found: Found,
     mut change: impl FnMut(&mut T) -> Edit<R>,
 ) -> Result<R, Unwritten>
 where
     T: Serialize + DeserializeOwned + Default,
 {
     for _ in 0..TRIES {
-        let (mut record, token, mut bytes) = match shared.get(slot) {
-            Some((bytes, token)) => (decode(&bytes), token, bytes),
-            None => (T::default(), ABSENT, Vec::new()),
-        };
+        let mut record = found.record();
+        let Found { mut bytes, token } = found;
         let result = match change(&mut record) {
             Edit::Keep(result) => return Ok(result),
             Edit::Write(result) => result,
@@ -72,7 +101,7 @@ where
         let bytes = postcard::to_extend(&record, bytes).map_err(|_| Unwritten)?;
         match shared.set(slot, &bytes, token) {
             Ok(()) => return Ok(result),
-            Err(SetError::Mismatch) => {}
+            Err(SetError::Mismatch) => found = Found::in_slot(shared, slot),
             Err(SetError::Failed) => return Err(Unwritten),
         }
     }

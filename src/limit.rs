@@ -207,7 +207,7 @@ impl Kind {
 impl<'a> Subject<'a> {
     /// One that the configuration names; its record is found by that name.
     pub fn configured(kind: Kind, name: &'a str, limits: &'a Limits) -> Self {
-        let slot = Cow::Owned(format!("{SLOTS}/limit/{}/{name}", kind.as_str()));
+        let slot = Cow::Owned([SLOTS, "/limit/", kind.as_str(), "/", name].concat());
         Self { kind, name: Cow::Borrowed(name), slot, owner: 0, limits: Cow::Borrowed(limits) }
     }
 

@@ -31,7 +31,9 @@ pub struct Plan {
     pub host: String,
     pub path: String,
     pub model: String,
+    /// Names of who asks and of that one's team, empty where there is none.
     pub consumer: String,
+    pub team: String,
     pub stream: bool,
     /// The client asked for the usage chunk of a stream itself.
     pub wants_usage: bool,
@@ -175,6 +177,7 @@ pub(crate) mod tests {
             path: "/v1/responses?x=\u{e9}".to_owned(),
             model: "fast".to_owned(),
             consumer: "anyone".to_owned(),
+            team: String::new(),
             stream: true,
             wants_usage: false,
             spans: crate::members::Ask::read(br#"{"model":"fast"}"#).unwrap().spans,

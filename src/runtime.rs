@@ -62,6 +62,12 @@ pub struct Runtime {
 }
 
 impl Runtime {
+    /// Drops what the attempt stage does not look at, which is most of it where there are many consumers.
+    pub fn keep_for_attempts(&mut self) {
+        self.consumers.keep_own_keys();
+        (self.admin, self.client_address) = (Vec::new(), None);
+    }
+
     /// Whether a consumer may use any key at a provider.
     pub fn has_keys_for(&self, consumer: &Consumer, provider: ProviderIndex) -> bool {
         consumer.own_keys(provider).is_some()

@@ -3,8 +3,9 @@
 //! One compare-and-swap a transition, and one log line: the hundred answers of a burst are one transition.
 
 use core::time::Duration;
+use std::borrow::Cow;
 
-use crate::consumer::{Consumer, Team};
+use crate::consumer::usage_slots;
 use crate::effect::Cx;
 use crate::headers::Headers;
 use crate::hint::{Headroom, Reported};
@@ -30,8 +31,9 @@ pub struct Sent<'a> {
     pub model: &'a str,
     /// Record of what was used of the model that the client asked for.
     pub model_slot: &'a str,
-    /// Who asked.
+    /// Who asked, and that one's team; empty where there is none.
     pub consumer: &'a str,
+    pub team: &'a str,
     pub at: UnixTime,
     /// Of the secret that was sent.
     pub fingerprint: u64,
@@ -196,15 +198,10 @@ pub fn rotated(cx: &mut Cx<'_>, headers: &Headers) {
 
 /// Counts tokens as soon as they are known, and what they cost if that is known.
 pub fn used(cx: &mut Cx<'_>, sent: &Sent<'_>, usage: &Usage, cost: Option<u64>) {
-    let consumers = &cx.runtime.consumers;
-    let consumer = consumers.named(sent.consumer);
-    let team = consumer.and_then(|consumer| consumers.team_of(consumer)).map(Team::usage_slot);
-    let consumer = consumer.map(Consumer::usage_slot);
     let slots = [&sent.key.usage_slot, &sent.provider.usage_slot, sent.model_slot];
-    for slot in
-        slots.into_iter().chain([consumer.as_deref(), team.as_deref()].into_iter().flatten())
-    {
-        let written = tally::used(cx.shared, slot, usage, cost, cx.now);
+    let slots = slots.into_iter().map(Cow::Borrowed);
+    for slot in slots.chain(usage_slots(sent.consumer, sent.team).map(Cow::Owned)) {
+        let written = tally::used(cx.shared, &slot, usage, cost, cx.now);
         cx.lost(written);
     }
     if let Some(cost) = cost.filter(|cost| *cost > 0) {

@@ -1,7 +1,7 @@
 //! Counts of use of one provider, key, model, consumer or team: of all time, and of the current and the previous hour,
 //! day and month.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::ledger::{self, Edit, SharedData, Unwritten};
 use crate::limit::Per;
@@ -9,7 +9,9 @@ use crate::signal::Verdict;
 use crate::time::UnixTime;
 use crate::usage::Usage;
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+/// Every request changes several: in shared data they are [`WORDS`] numbers of eight bytes, which is sooner read and
+/// written than numbers of any length.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Tally {
     /// Attempts sent, or for a model, consumer or team: requests of clients.
     pub requests: u64,
@@ -27,12 +29,15 @@ pub struct Tally {
     month: Span,
     /// Start of the minute of `current`; `previous` is the one before.
     minute: UnixTime,
-    current: u32,
-    previous: u32,
+    current: u64,
+    previous: u64,
 }
 
+/// Numbers in a [`Tally`].
+const WORDS: usize = 47;
+
 /// What was used in a window of the calendar.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     pub requests: u64,
     pub prompt: u64,
@@ -44,7 +49,7 @@ pub struct Counts {
 }
 
 /// The window that ends at `end`, and the one before.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 struct Span {
     end: UnixTime,
     current: Counts,
@@ -60,7 +65,7 @@ impl Tally {
         let mut tally = *self;
         tally.turn(now);
         let gone = now.0.saturating_sub(tally.minute.0).min(60_000) as f64 / 60_000.0;
-        f64::from(tally.current) + f64::from(tally.previous) * (1.0 - gone)
+        tally.current as f64 + tally.previous as f64 * (1.0 - gone)
     }
 
     /// What was used in the current window of the calendar and in the previous one; [`Per::Hour`], [`Per::Day`] and
@@ -116,6 +121,83 @@ impl Tally {
             self.current = 0;
             self.minute = minute;
         }
+    }
+}
+
+impl Tally {
+    /// All numbers, in the order of shared data.
+    fn each(&mut self, mut visit: impl FnMut(&mut u64)) {
+        let Self { requests, failures, last_error, tokens, cost, unpriced, .. } = self;
+        let Usage { prompt, completion, cached, reasoning, cache_write } = tokens;
+        let (mut verdict, mut at) =
+            last_error.map_or((0, 0), |(verdict, at)| (number_of(verdict), at.0));
+        for word in [requests, failures, &mut verdict, &mut at, cost, unpriced] {
+            visit(word);
+        }
+        *last_error = verdict_of(verdict).map(|verdict| (verdict, UnixTime(at)));
+        for word in [prompt, completion, cached, reasoning, cache_write] {
+            visit(word);
+        }
+        for span in [&mut self.hour, &mut self.day, &mut self.month] {
+            visit(&mut span.end.0);
+            for Counts { requests, prompt, completion, cost, unpriced } in
+                [&mut span.current, &mut span.previous]
+            {
+                for word in [requests, prompt, completion, cost, unpriced] {
+                    visit(word);
+                }
+            }
+        }
+        for word in [&mut self.minute.0, &mut self.current, &mut self.previous] {
+            visit(word);
+        }
+    }
+}
+
+const VERDICTS: [Verdict; 7] = [
+    Verdict::Success,
+    Verdict::RateLimited,
+    Verdict::OutOfQuota,
+    Verdict::KeyRejected,
+    Verdict::Overloaded,
+    Verdict::ServerError,
+    Verdict::ClientFault,
+];
+
+/// From 1; 0 is none.
+fn number_of(verdict: Verdict) -> u64 {
+    (1..).zip(VERDICTS).find(|(_, known)| *known == verdict).map_or(0, |(number, _)| number)
+}
+
+fn verdict_of(number: u64) -> Option<Verdict> {
+    (1..).zip(VERDICTS).find(|(known, _)| *known == number).map(|(_, verdict)| verdict)
+}
+
+impl Serialize for Tally {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut bytes = [[0; 8]; WORDS];
+        let mut places = bytes.iter_mut();
+        // A copy, because visitors may write.
+        let mut tally = *self;
+        tally.each(|word| {
+            if let Some(place) = places.next() {
+                *place = word.to_le_bytes();
+            }
+        });
+        serializer.serialize_bytes(bytes.as_flattened())
+    }
+}
+
+impl<'de> Deserialize<'de> for Tally {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = <&[u8]>::deserialize(deserializer)?;
+        let (words, rest) = bytes.as_chunks::<8>();
+        if words.len() != WORDS || !rest.is_empty() {
+            return Err(serde::de::Error::custom("not a tally"));
+        }
+        let (mut tally, mut words) = (Self::default(), words.iter());
+        tally.each(|word| *word = words.next().map_or(0, |bytes| u64::from_le_bytes(*bytes)));
+        Ok(tally)
     }
 }
 
@@ -209,6 +291,28 @@ mod tests {
         assert_eq!((tally.tokens.prompt, tally.tokens.reasoning, tally.failures), (6, 4, 1));
         assert_eq!((tally.cost, tally.unpriced), (1_000, 7));
         assert_eq!(tally.last_error, Some((Verdict::RateLimited, now)));
+    }
+
+    #[test]
+    fn every_number_comes_back() {
+        let mut tally =
+            Tally { last_error: Some((Verdict::Success, UnixTime(0))), ..Tally::default() };
+        let mut count = 0;
+        tally.each(|word| {
+            count += 1;
+            // Of all verdicts the third word takes one that there is.
+            *word = if count == 3 { VERDICTS.len() as u64 } else { u64::MAX - count };
+        });
+        assert_eq!(count, WORDS as u64);
+        assert_eq!(tally.last_error, Some((Verdict::ClientFault, UnixTime(u64::MAX - 4))));
+        let bytes = postcard::to_allocvec(&tally).unwrap();
+        assert_eq!(postcard::from_bytes::<Tally>(&bytes), Ok(tally));
+        assert!(postcard::from_bytes::<Tally>(&bytes[..bytes.len() - 1]).is_err());
+        let records_of_before = postcard::to_allocvec(&vec![7_u8; 80]).unwrap();
+        assert!(postcard::from_bytes::<Tally>(&records_of_before).is_err());
+        for verdict in VERDICTS {
+            assert_eq!(verdict_of(number_of(verdict)), Some(verdict));
+        }
     }
 
     #[test]

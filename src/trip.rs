@@ -218,7 +218,7 @@ impl Trip {
                 include_usage: self.plan.wants_usage,
                 created: now.0 / 1_000,
                 nonce: self.nonce,
-                echo: core::mem::take(&mut self.echo),
+                echo: core::mem::take(&mut self.echo).with(headers),
             });
             let (hide_usage, errors_in_success) = (self.hide_usage, self.errors_in_success);
             let shown = Shown { hide_usage, translation, errors_in_success };
@@ -493,6 +493,7 @@ impl Trip {
             model: target.upstream_model,
             model_slot: &target.model.usage_slot,
             consumer: &self.plan.consumer,
+            team: &self.plan.team,
             at: self.sent_at,
             fingerprint: self.fingerprint,
         }))

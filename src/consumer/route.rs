@@ -34,11 +34,11 @@ pub struct Narrowing {
     pub limits: Limits,
 }
 
-/// What of `envoy.config.core.v3.Metadata` is read.
+/// What of `envoy.config.core.v3.Metadata` is read. Each value is a `Struct`; those of others stay encoded.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Metadata {
-    #[prost(btree_map = "string, message", tag = "1")]
-    filter_metadata: BTreeMap<String, prost_types::Struct>,
+    #[prost(btree_map = "string, bytes", tag = "1")]
+    filter_metadata: BTreeMap<String, Vec<u8>>,
 }
 
 /// The members of `keyward`. `provider` is for the `standalone` stage.
@@ -54,11 +54,12 @@ impl Narrowing {
         if bytes.is_empty() {
             return Ok(narrowing);
         }
-        let mut metadata = Metadata::decode(bytes)
-            .map_err(|_| "the route's metadata cannot be read".to_owned())?;
-        let Some(keyward) = metadata.filter_metadata.remove("keyward") else {
+        let unreadable = |_| "the route's metadata cannot be read".to_owned();
+        let metadata = Metadata::decode(bytes).map_err(unreadable)?;
+        let Some(keyward) = metadata.filter_metadata.get("keyward") else {
             return Ok(narrowing);
         };
+        let keyward = prost_types::Struct::decode(keyward.as_slice()).map_err(unreadable)?;
         for (name, value) in keyward.fields {
             let wrong = |what: &str| format!("route metadata keyward.{name}: {what}");
             if name == "limits" {
@@ -123,8 +124,9 @@ mod tests {
 
     fn decoded(members: Vec<(&str, prost_types::Value)>) -> Result<Narrowing, String> {
         let fields = members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        let keyward = ("keyward".to_owned(), prost_types::Struct { fields });
-        let other = ("envoy.lb".to_owned(), prost_types::Struct::default());
+        let keyward = prost_types::Struct { fields }.encode_to_vec();
+        let keyward = ("keyward".to_owned(), keyward);
+        let other = ("envoy.lb".to_owned(), b"whatever".to_vec());
         let metadata = Metadata { filter_metadata: [keyward, other].into() };
         Narrowing::decode(&metadata.encode_to_vec())
     }
@@ -204,5 +206,7 @@ mod tests {
             assert_eq!(decoded(members), Err(message.to_owned()));
         }
         assert!(Narrowing::decode(&[0xff; 8]).is_err());
+        let filter_metadata = [("keyward".to_owned(), vec![0xff; 8])].into();
+        assert!(Narrowing::decode(&Metadata { filter_metadata }.encode_to_vec()).is_err());
     }
 }

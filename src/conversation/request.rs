@@ -131,6 +131,19 @@ pub struct Citation<'a> {
     pub span: Option<(u32, u32)>,
 }
 
+impl Citation<'_> {
+    pub fn into_owned(self) -> Citation<'static> {
+        let owned = |text: Option<Cow<'_, str>>| text.map(|text| Cow::Owned(text.into_owned()));
+        Citation {
+            url: owned(self.url),
+            document: self.document,
+            title: owned(self.title),
+            quote: owned(self.quote),
+            span: self.span,
+        }
+    }
+}
+
 impl<'a> From<Block<'a>> for Part<'a> {
     fn from(block: Block<'a>) -> Self {
         Self { block, cache: None, citations: Vec::new() }

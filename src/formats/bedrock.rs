@@ -48,7 +48,8 @@
 //!
 //! # What becomes of an answer
 //!
-//! Text with its citations, reasoning and tool calls are carried; blocks and deltas of other kinds are skipped. A Converse answer names neither itself nor its model: the first gets a random id, the second
+//! Text with its citations (each of its whole block), reasoning and tool calls are carried; blocks and deltas of
+//! other kinds are skipped. A Converse answer names neither itself nor its model: the first gets a random id, the second
 //! is what was asked for. Usage is in the convention of [`crate::usage`]: `inputTokens` leave out what the cache
 //! read and wrote, which is added.
 //!

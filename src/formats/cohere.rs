@@ -46,8 +46,9 @@
 //!
 //! # What becomes of an answer
 //!
-//! Text, thinking, `tool_plan` (as thinking) and tool calls are carried; citations and events of other kinds are
-//! skipped. Usage is what `tokens` says, not what is billed.
+//! Text, thinking, `tool_plan` (as thinking) and tool calls are carried; events of other kinds are skipped, and so are
+//! citations: what they name is what the request brought, results of tools and documents, and clients have words for
+//! pages alone. Usage is what `tokens` says, not what is billed.
 //!
 //! | `finish_reason` | |
 //! |---|---|

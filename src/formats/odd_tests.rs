@@ -213,3 +213,51 @@ fn places_are_the_clients_own() {
     let error = request(&to, Endpoint::Responses, asked.to_string().as_bytes()).unwrap_err();
     assert_eq!(error.param, "text.format");
 }
+
+fn setup(endpoint: Endpoint, format: Format) -> Setup {
+    Setup {
+        endpoint,
+        format,
+        model: "m".to_owned(),
+        include_usage: false,
+        created: 7,
+        nonce: 1,
+        echo: Echo::default(),
+    }
+}
+
+#[test]
+fn citations_are_about_the_text_that_each_client_counts_in() {
+    let cited = |text: &str, url: &str| {
+        let citation = json!({"title": "T", "location": {"web": {"url": url}}});
+        json!({"citationsContent": {"content": [{"text": text}], "citations": [citation]}})
+    };
+    let content = [
+        json!({"text": "Öl "}),
+        cited("is wet", "https://a.example"),
+        cited(".", "https://b.example"),
+    ];
+    let body = json!({"output": {"message": {"role": "assistant", "content": content}},
+        "stopReason": "end_turn", "usage": {"inputTokens": 1, "outputTokens": 2}});
+    let document = |endpoint| -> Value {
+        let mut translation = Translation::new(setup(endpoint, Format::Bedrock), false);
+        serde_json::from_slice(&translation.feed(body.to_string().as_bytes(), true)).unwrap()
+    };
+    let spans = |list: &Value, of: &dyn Fn(&Value) -> Value| -> Vec<Vec<Value>> {
+        let span =
+            |item: &Value| vec![of(item)["start_index"].clone(), of(item)["end_index"].clone()];
+        list.as_array().unwrap().iter().map(span).collect()
+    };
+    let chat = document(Endpoint::ChatCompletions);
+    let message = &chat["choices"][0]["message"];
+    assert_eq!(message["content"], "Öl is wet.");
+    let found = spans(&message["annotations"], &|item| item["url_citation"].clone());
+    assert_eq!(found, [[3, 9], [9, 10]]);
+    let responses = document(Endpoint::Responses);
+    for (index, end) in [(1, 6), (2, 1)] {
+        let part = &responses["output"][index]["content"][0];
+        assert_eq!(spans(&part["annotations"], &Value::clone), [[0, end]], "{part}");
+    }
+    let messages = document(Endpoint::Messages);
+    assert_eq!(messages["content"][1]["citations"][0]["url"], "https://a.example");
+}

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::stream::{Frame, Framing, StreamReader, StreamWriter};
+use super::stream::{Framing, StreamReader, StreamWriter};
 use super::{
     Echo, Format, anthropic, bedrock, cohere, embeddings, failure, gemini, openai, responses,
     stream, truncated, write_error,
@@ -110,6 +110,7 @@ struct Stream {
     /// Bytes so far.
     length: usize,
     name: Name,
+    told: Told,
     framing: Framing,
     reader: Box<dyn StreamReader>,
     writer: Box<dyn StreamWriter>,
@@ -131,6 +132,7 @@ impl Translation {
             Form::Stream(Stream {
                 length: 0,
                 name: setup.name(),
+                told: Told::default(),
                 framing: Framing::of(setup.format),
                 reader: stream::reader(&setup),
                 writer: stream::writer(&setup),
@@ -225,13 +227,15 @@ impl Translation {
 /// A whole answer in the client's words, and its usage; `None`: it is none.
 fn answer(setup: &Setup, body: &[u8]) -> Option<(Vec<u8>, Option<Usage>)> {
     if setup.endpoint == Endpoint::Embeddings {
-        let answer = match setup.format {
+        let mut answer = match setup.format {
             Format::Gemini | Format::Vertex => gemini::embeddings::read(body)?,
             Format::Bedrock => bedrock::embeddings::read(body)?,
             Format::Cohere => cohere::embeddings::read(body)?,
             Format::OpenAi | Format::Anthropic | Format::VertexAnthropic => return None,
         };
-        let Echo { model, base64, .. } = &setup.echo;
+        let Echo { model, base64, prompt_tokens, .. } = &setup.echo;
+        let told = prompt_tokens.map(|prompt| Usage { prompt, ..Usage::default() });
+        answer.usage = answer.usage.or(told);
         return Some((embeddings::write(&answer, model, *base64)?, answer.usage));
     }
     let mut answer = read(setup, body)?;
@@ -262,49 +266,112 @@ fn write(setup: &Setup, answer: &Answer<'_>) -> Vec<u8> {
 
 impl Stream {
     fn feed(&mut self, chunk: &[u8], end: bool, seen: &mut Seen, out: &mut Vec<u8>) {
-        let Self { length, name, framing, reader, writer } = self;
+        let Self { length, name, told, framing, reader, writer } = self;
         *length = length.saturating_add(chunk.len());
         let mut understood = *length <= MAX_STREAM;
-        let mut each = |frame: Frame<'_>| {
-            if !understood || seen.is_over() {
-                return;
+        let mut sink = Sink { name, told, writer: writer.as_mut(), seen, out };
+        let framed = framing.feed(chunk, &mut |frame| {
+            if understood && !sink.seen.is_over() {
+                understood = reader.read(frame, &mut |step| sink.take(step, frame.data)).is_ok();
             }
-            let read = reader.read(frame, &mut |step| {
-                if !seen.is_over() {
-                    let step = name.given(step);
-                    seen.note(&step, frame.data);
-                    writer.write(&step, out);
-                }
-            });
-            understood = read.is_ok();
-        };
-        let framed = framing.feed(chunk, &mut each);
-        let corrupt = framed.is_err() || !understood;
-        if corrupt && !seen.is_over() {
-            seen.fail(None);
-            writer.write(&Event::Failed(incomprehensible()), out);
+        });
+        if framed.is_err() || !understood {
+            sink.fail(incomprehensible());
         }
-        if !end || seen.is_over() {
+        if !end || sink.seen.is_over() {
             return;
         }
         // What is left may be the last message or half of one: that is no nonsense, but a cut.
         framing.finish(&mut |frame| {
-            let read = reader.read(frame, &mut |step| {
-                if !seen.is_over() {
-                    seen.note(&step, frame.data);
-                    writer.write(&step, out);
-                }
-            });
+            let read = reader.read(frame, &mut |step| sink.take(step, frame.data));
             let _ = read;
         });
-        reader.finish(&mut |step| {
-            if !seen.is_over() {
-                seen.note(&step, b"");
-                writer.write(&step, out);
+        reader.finish(&mut |step| sink.take(step, b""));
+        if !sink.seen.is_over() {
+            sink.writer.write(&Event::Failed(truncated()), sink.out);
+        }
+    }
+}
+
+/// How far the answer is that the client is told.
+#[derive(Debug, Default)]
+struct Told {
+    started: bool,
+    finished: bool,
+    /// Indices of blocks that have begun and not ended.
+    open: Vec<u32>,
+}
+
+/// A model does not write this many blocks at once.
+const MAX_OPEN: usize = 256;
+
+/// Where a stream's events go. Whatever a provider sends, writers can rely on the order of it: one start, blocks that
+/// begin once and end, one reason to finish, and nothing of the answer behind that.
+struct Sink<'a> {
+    name: &'a mut Name,
+    told: &'a mut Told,
+    writer: &'a mut dyn StreamWriter,
+    seen: &'a mut Seen,
+    out: &'a mut Vec<u8>,
+}
+
+impl Sink<'_> {
+    /// `data`: of the message that the event is from.
+    fn take(&mut self, step: Event<'_>, data: &[u8]) {
+        if self.seen.is_over() {
+            return;
+        }
+        let Told { started, finished, open } = &mut *self.told;
+        let starts = matches!(step, Event::Start { .. });
+        // Before these there need not be an answer.
+        let is_apart = matches!(step, Event::Ping | Event::Failed(_));
+        let was_started = core::mem::replace(started, *started || !is_apart);
+        if !starts && !is_apart && !was_started {
+            self.put(Event::Start { id: "".into(), model: "".into() }, data);
+            return self.take(step, data);
+        }
+        let is_known = |open: &Vec<u32>, index: &u32| open.contains(index);
+        match &step {
+            Event::Start { .. } if was_started => return,
+            Event::BlockStart { .. } | Event::Delta { .. } if *finished => return,
+            Event::BlockStart { index, .. } if is_known(open, index) => {
+                self.take(Event::BlockStop { index: *index }, data);
+                return self.take(step, data);
             }
-        });
-        if !seen.is_over() {
-            writer.write(&Event::Failed(truncated()), out);
+            Event::BlockStart { .. } if open.len() >= MAX_OPEN => {
+                return self.fail(incomprehensible());
+            }
+            Event::BlockStart { index, .. } => open.push(*index),
+            Event::Delta { index, .. } if !is_known(open, index) => return,
+            Event::BlockStop { index } if !is_known(open, index) => return,
+            Event::BlockStop { index } => open.retain(|other| other != index),
+            Event::Finish(_) | Event::End => {
+                if matches!(step, Event::Finish(_)) && core::mem::replace(finished, true) {
+                    return;
+                }
+                for index in core::mem::take(open) {
+                    self.put(Event::BlockStop { index }, data);
+                }
+            }
+            Event::Start { .. }
+            | Event::Delta { .. }
+            | Event::Usage(_)
+            | Event::Failed(_)
+            | Event::Ping => {}
+        }
+        self.put(step, data);
+    }
+
+    fn put(&mut self, step: Event<'_>, data: &[u8]) {
+        let step = self.name.given(step);
+        self.seen.note(&step, data);
+        self.writer.write(&step, self.out);
+    }
+
+    fn fail(&mut self, failure: Failure<'_>) {
+        if !self.seen.is_over() {
+            self.seen.fail(None);
+            self.writer.write(&Event::Failed(failure), self.out);
         }
     }
 }

@@ -122,10 +122,13 @@ impl Root {
             }
         };
         let document = abi::plugin_configuration();
-        let runtime = crate::runtime::load(&document, &|name| std::env::var(name).ok())
+        let mut runtime = crate::runtime::load(&document, &|name| std::env::var(name).ok())
             .map_err(|error| error.to_string())?;
-        if self.stage == Stage::Standalone {
-            crate::standalone::check(&runtime)?;
+        drop(document);
+        match self.stage {
+            Stage::Gateway => {}
+            Stage::Attempt => runtime.keep_for_attempts(),
+            Stage::Standalone => crate::standalone::check(&runtime)?,
         }
         for warning in &runtime.warnings {
             abi::log(log::Level::Warn, &format!("keyward: {warning}"));

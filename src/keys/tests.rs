@@ -113,7 +113,7 @@ fn a_claim_that_only_the_account_refuses_leaves_no_trace() {
     let key = &runtime.keys[0];
     rest(&memory, &key.group_slot, None, at(60));
     for _ in 0..5 {
-        assert!(take(&memory, key, &WANT, T).is_err());
+        assert!(take(&memory, key, Found::in_slot(&memory, &key.slot), &WANT, T).is_err());
     }
     let own: Record = ledger::read(&memory, &key.slot);
     assert_eq!(own.headroom(&key.limits, T), 1.0);

@@ -150,8 +150,8 @@ fn state(kind: Kind, standing: &Standing, now: UnixTime) -> String {
 
 fn policy(kind: Kind, limit: &Limit, now: UnixTime) -> String {
     let quota = in_field(limit.unit, limit.max);
-    let month = now.window_start(Per::Month).until(now.window_end(Per::Month));
-    let window = limit.per.length().unwrap_or_else(|| millis(month)) / 1_000;
+    let month = || millis(now.window_start(Per::Month).until(now.window_end(Per::Month)));
+    let window = limit.per.length().unwrap_or_else(month) / 1_000;
     format!("\"{}{}\";q={quota};w={window}", prefix(kind), name(limit))
 }
 

@@ -175,7 +175,8 @@ static TOGETHER: Kind = Kind {
 };
 
 /// <https://docs.fireworks.ai/tools-sdks/openai-compatibility>; limits are the account's
-/// (<https://docs.fireworks.ai/serverless/rate-limits>).
+/// (<https://docs.fireworks.ai/serverless/rate-limits>). Its `/rerank` answers with `data` where Cohere's clients read
+/// `results` (<https://docs.fireworks.ai/api-reference/rerank-documents>), so it is not listed.
 static FIREWORKS: Kind = Kind {
     name: "fireworks",
     host: "api.fireworks.ai",
@@ -186,12 +187,13 @@ static FIREWORKS: Kind = Kind {
 
 /// <https://openrouter.ai/docs/api/reference/errors-and-debugging>: 403 is moderation, a guardrail or a
 /// spent budget, of which only the budget concerns the key; 402 can be a budget for requests in flight,
-/// which is free again in moments. Limits per model (<https://openrouter.ai/docs/use-cases/limits>).
+/// which is free again in moments. Limits per model (<https://openrouter.ai/docs/use-cases/limits>). Its rerank has
+/// Cohere's shape (<https://openrouter.ai/docs/api/api-reference/rerank/create-rerank>).
 static OPENROUTER: Kind = Kind {
     name: "openrouter",
     host: "openrouter.ai",
     base_path: "/api/v1",
-    endpoints: Endpoints::of(&[ChatCompletions, Completions, Embeddings, Responses]),
+    endpoints: Endpoints::of(&[ChatCompletions, Completions, Embeddings, Responses, Rerank]),
     model_scoped_limits: true,
     codes: &[
         ("openrouter_in_flight_budget", RateLimited),

@@ -40,7 +40,11 @@ type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
 /// Everything that is wrong with it, in document order.
 pub fn load(bytes: &[u8], environment: Environment<'_>) -> Result<Runtime, LoadError> {
     let document = Document::read(bytes)?;
-    Runtime::compile(Config::decode(&document), environment).map_err(|errors| {
+    let config = Config::decode(&document);
+    // With many consumers it takes four times the memory of all that is made of it: it makes room for that.
+    drop(document);
+    Runtime::compile(config, environment).map_err(|errors| {
+        let document = Document::read(bytes).unwrap_or_default();
         let mut errors = Errors(errors);
         errors.add_news(unread_variables(&document.value, environment));
         LoadError::new(errors.0, &document.value)

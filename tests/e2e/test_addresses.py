@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from harness import config, replies
+from harness.client import Client
 from harness.envoy import OLDER
 
 ACME = {"authorization": "Bearer key-of-acme"}
@@ -85,6 +86,41 @@ def test_a_block_ends(start):
         answers.append(gateway.chat(of("192.0.2.1")))
     assert answers[-1].status == 200
     assert codes(answers[:-1]) == ["address_blocked"] * (len(answers) - 1)
+
+
+def test_an_admin_lifts_a_block(start):
+    block = BLOCK | {"exempt": ["10.0.0.0/8"]}
+    gateway = gateway_of(start, block, change=behind_one_proxy, concurrency=4)
+    admin = of("10.0.0.1", {"authorization": f"Bearer {config.ADMIN_KEY}"})
+    for address, shown in (("192.0.2.1", "192.0.2.1"), ("2001:db8::7", "2001:db8::/64")):
+        assert codes(gateway.chat(of(address, WRONG)) for _ in range(4))[-1] == "address_blocked"
+        path = f"/keyward/blocks/{shown}"
+        assert gateway.client.request("DELETE", path, headers=of("10.0.0.1")).status == 403
+        lifted = gateway.client.request("DELETE", path, headers=admin)
+        assert (lifted.status, lifted.json) == (200, {"address": shown, "blocked": False})
+        statuses = []
+        for _ in range(12):
+            client = Client(gateway.port)
+            statuses.append(client.chat(of(address)).status)
+            client.close()
+        assert statuses == [200] * 12, "on every worker"
+        assert gateway.client.request("DELETE", path, headers=admin).code == "block_not_found"
+    assert [audit["audit"] for audit in audits(gateway)] == ["block", "refusal", "unblock", "refusal"] * 2
+
+
+def test_what_is_no_address_is_the_proxy_s_own(start):
+    gateway = gateway_of(start, BLOCK, change=behind_one_proxy)
+    forged = ["garbage", "999.1.1.1", "192.0.2.1/24", "192.0.2.1;x", "::ffff:192.0.2.1.5", "1.2.3.4.5"]
+    answers = [gateway.chat(of(text, WRONG)) for text in forged]
+    assert codes(answers) == ["invalid_api_key"] * 3 + ["address_blocked"] * 3
+    assert [audit["what"] for audit in audits(gateway)] == ["127.0.0.1"]
+
+
+def test_a_zone_is_no_way_out(start):
+    gateway = gateway_of(start, BLOCK, change=behind_one_proxy)
+    answers = [gateway.chat(of(f"fe80::1%{zone}", WRONG)) for zone in ("1", "lo", "1", "lo", "1")]
+    assert codes(answers) == ["invalid_api_key"] * 3 + ["address_blocked"] * 2
+    assert [audit["what"] for audit in audits(gateway)] == ["fe80::/64"]
 
 
 def test_nobody_escapes_by_another_address_that_is_not_believed(start):

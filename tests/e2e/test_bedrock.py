@@ -359,7 +359,8 @@ def test_embeddings(start, form):
     ]
     gateway = start({"bedrock": ["b"]}, models=models, provider_fields=BEDROCK)
     gateway.on("bedrock/b", replies.document({"embedding": [0.5, -1], "inputTextTokenCount": 3}))
-    gateway.on("bedrock/b", replies.document({"embeddings": {"float": [[0.5], [-1]]}, "id": "1"}))
+    counted = [("x-amzn-bedrock-input-token-count", "7")]
+    gateway.on("bedrock/b", replies.document({"embeddings": {"float": [[0.5], [-1]]}, "id": "1"}, headers=counted))
     with openai.OpenAI(base_url=f"http://127.0.0.1:{gateway.port}/v1", api_key="x", max_retries=0) as sdk:
         answer = sdk.embeddings.create(model="titan", input="hello", encoding_format=form)
         assert answer.usage.prompt_tokens == 3
@@ -367,6 +368,7 @@ def test_embeddings(start, form):
             assert answer.data[0].embedding == [0.5, -1]
         answer = sdk.embeddings.create(model="embed", input=["a", "b"])
         assert [item.embedding for item in answer.data] == [[0.5], [-1]]
+        assert (answer.usage.prompt_tokens, gateway.key("bedrock/b")["tokens"]["prompt"]) == (7, 10)
         with pytest.raises(openai.BadRequestError) as refused:
             sdk.embeddings.create(model="titan", input=["a", "b"])
         assert refused.value.param == "input"

@@ -68,6 +68,11 @@ def test_tools(sdk, gateway, stream):
     assert found == ("weather", '{"city":"Paris"}')
 
 
+def test_models(sdk):
+    assert [model.id for model in sdk.models.list().data] == ["fast"]
+    assert sdk.models.retrieve(model_id="fast").id == "fast"
+
+
 def test_embeddings(sdk, gateway):
     value = json.loads(replies.embeddings().body)
     gateway.on("mistral/a", replies.document({"id": "1", **value}))

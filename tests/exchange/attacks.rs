@@ -57,6 +57,7 @@ fn no_spelling_of_a_path_leads_elsewhere() {
         (Request::get("/keyward/%73tatus"), "404 unknown_url"),
         (Request::get("/v1/../keyward/status"), "404 unknown_url"),
         (Request::get("/keyward/status;x"), "404 unknown_url"),
+        (with_method("HEAD", "/keyward/status"), "200"),
         (with_method("HEAD", "/keyward/keys"), "405 method_not_allowed"),
         (with_method("OPTIONS", "/keyward/keys"), "405 method_not_allowed"),
         (with_method("get", "/keyward/status"), "405 method_not_allowed"),

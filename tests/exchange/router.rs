@@ -276,8 +276,11 @@ impl<'w> Flight<'w> {
             self.buffered.extend_from_slice(&chunk);
             let Some((attempt, runtime)) = &mut self.attempt else { return };
             let body = if attempt.wants_response_body() { self.buffered.clone() } else { vec![] };
+            let is_delta = !ends && attempt.is_delta(&body);
             let (flow, effects) =
                 self.world.run(runtime, |cx| attempt.on_response_body(cx, &body, ends));
+            // The host does not even ask.
+            assert!(!is_delta || flow == Flow::Continue && effects.is_empty());
             if !self.after(flow, effects, ends) {
                 return;
             }

@@ -81,6 +81,41 @@ fn counted_as_soon_as_it_was_seen_whoever_goes() {
     }
 }
 
+/// As some services do. The records are not written for each event, and lose nothing, whoever goes.
+#[test]
+fn counts_that_come_with_every_event_are_recorded_now_and_then() {
+    let report = |completion| {
+        let usage = json!({"prompt_tokens": 30, "completion_tokens": completion});
+        json!({"choices": [{"delta": {"content": "a"}}], "usage": usage}).to_string()
+    };
+    let events: Vec<String> = (1..=100).map(report).collect();
+    let events: Vec<&str> = events.iter().map(String::as_str).collect();
+    for (end, failures) in [(End::Open, 0), (End::Reset, 1)] {
+        let world = World::new(&one(keys(["k1"])));
+        let mut flight = world.send(&streamed_chat("fast"));
+        let (first, rest) = events.split_at(1);
+        flight.answer(Answer::events(first).ending(End::Open));
+        assert_eq!(counted(&world), [30, 1, 0, 0], "the first report at once");
+        let before = world.memory.writes.get();
+        flight.more(Answer::events(rest).chunks, end);
+        if failures == 0 {
+            assert_eq!(world.memory.writes.get(), before);
+            flight.leave();
+        }
+        assert_eq!(counted(&world), [30, 100, 0, 0]);
+        assert_eq!(world.status_of("keys", "a/k1")["failures"], failures);
+    }
+    let world = World::new(&one(keys(["k1"])));
+    let mut flight = world.send(&streamed_chat("fast"));
+    let (first, rest) = events.split_at(1);
+    flight.answer(Answer::events(first).ending(End::Open));
+    for event in rest {
+        world.pass(1.0);
+        flight.more(Answer::events(&[event]).chunks, End::Open);
+    }
+    assert_eq!(counted(&world), [30, 100, 0, 0], "once a second");
+}
+
 #[test]
 fn a_broken_json_answer_counts_nothing_and_a_failed_attempt_nothing() {
     let world = World::new(&one(json!([key("k1"), with(key("k2"), json!({"tier": 1}))])));

@@ -67,7 +67,7 @@ impl World {
             now: Cell::new(START),
             random: RefCell::new(Random::new(1)),
             process_key,
-            attempt_runtime: RefCell::new(Rc::clone(&runtime)),
+            attempt_runtime: RefCell::new(Rc::new(load_for_attempts(document))),
             runtime: RefCell::new(runtime),
             script: RefCell::default(),
             log: RefCell::default(),
@@ -98,7 +98,7 @@ impl World {
 
     /// The update has reached the clusters, not yet the listener.
     pub(crate) fn reload_attempts(&self, document: &Value) {
-        self.attempt_runtime.replace(Rc::new(load(document)));
+        self.attempt_runtime.replace(Rc::new(load_for_attempts(document)));
     }
 
     pub(crate) fn now(&self) -> UnixTime {
@@ -296,6 +296,12 @@ fn drawn() -> Option<[u8; 16]> {
 fn load(document: &Value) -> Runtime {
     runtime::load(document.to_string().as_bytes(), &|_| None)
         .unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn load_for_attempts(document: &Value) -> Runtime {
+    let mut runtime = load(document);
+    runtime.keep_for_attempts();
+    runtime
 }
 
 /// A document with the model `fast`, which each of the providers serves, in order.

@@ -11,6 +11,7 @@
 #![expect(unreachable_pub, reason = "one crate of its own")]
 
 mod chunks;
+mod cost;
 mod ends;
 mod forged;
 mod headers;

@@ -7,7 +7,11 @@ use crate::host::vm::Vm;
 use crate::host::{Process, fields, remove, set};
 use crate::message::{End, Request, Script};
 use crate::router::feed;
-use crate::scene::{Single, Worker, chat, completion, detour, document, get, post, process};
+use serde_json::json;
+
+use crate::scene::{
+    Single, Worker, as_struct, chat, completion, detour, document, get, post, process,
+};
 
 const MIB: usize = 1 << 20;
 
@@ -123,5 +127,24 @@ fn a_body_beyond_the_limit_is_refused() {
         }
         let answer = worker.exchange(&request, |_| panic!("nothing is sent"));
         assert_eq!(answer.status, 413);
+    }
+}
+
+#[test]
+fn twenty_thousand_consumers_fit_a_worker() {
+    let consumer = |n: usize| {
+        let key = json!({"sha256": format!("{n:064x}")});
+        let limit = json!({"requests": 60, "per": "minute"});
+        json!({"name": format!("consumer-{n}"), "keys": [key], "limits": [limit]})
+    };
+    let mut document = document();
+    document["consumers"] = (0..20_000).map(consumer).collect();
+    document["anonymous"] = "refuse".into();
+    let bytes = as_struct(&document);
+    let mut vm = Vm::new(&process(1));
+    // The second document is read beside what is kept of the first one.
+    for (stage, most) in [("gateway", 46), ("attempt", 56)] {
+        assert!(vm.start(stage, &bytes).unwrap().1);
+        assert!(vm.memory_size() < most * MIB, "{stage}: {} bytes", vm.memory_size());
     }
 }

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use super::answer::{Counts, WireBlock, finish, kind};
 use crate::conversation::{Block, Delta, Event, Opened};
 use crate::formats::failure;
+use crate::formats::shape::Shape;
 use crate::formats::stream::{self, Corrupt, Frame};
 use crate::members;
 
@@ -15,6 +16,8 @@ use crate::members;
 #[derive(Debug, Default)]
 pub(in crate::formats) struct StreamReader {
     counts: Counts,
+    /// Of the last piece of text, and the index of its block.
+    shape: Option<(Shape, u32)>,
 }
 
 /// Members of all events; which of them there are, the type says.
@@ -30,6 +33,20 @@ struct Wire<'a> {
     delta: Option<WireDelta<'a>>,
     #[serde(borrow)]
     usage: Option<&'a RawValue>,
+}
+
+impl<'a> Wire<'a> {
+    /// Text as it was written, of a delta that has nothing else.
+    fn piece(&self) -> Option<&'a str> {
+        match self.delta.as_ref()? {
+            WireDelta { kind: Some(kind), text: Some(Cow::Borrowed(text)), .. }
+                if kind == "text_delta" =>
+            {
+                Some(text)
+            }
+            _ => None,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -64,6 +81,12 @@ impl stream::StreamReader for StreamReader {
         if text.is_empty() {
             return Ok(());
         }
+        if let Some((shape, index)) = &self.shape
+            && let Some((piece, "")) = shape.fill(text)
+        {
+            each(Event::Delta { index: *index, delta: Delta::Text(piece.into()) });
+            return Ok(());
+        }
         let kind = event_kind(text).ok_or(Corrupt)?;
         match kind.as_ref() {
             "ping" => each(Event::Ping),
@@ -75,6 +98,10 @@ impl stream::StreamReader for StreamReader {
             "error" => each(Event::Failed(failure::read(None, text.as_bytes()))),
             "message_start" | "content_block_start" | "content_block_delta" | "message_delta" => {
                 let wire: Wire<'_> = serde_json::from_str(text).map_err(|_| Corrupt)?;
+                if let ("content_block_delta", Some(piece)) = (kind.as_ref(), wire.piece()) {
+                    let shape = Shape::of(text, piece, text.get(text.len()..).unwrap_or_default());
+                    self.shape = shape.map(|shape| (shape, wire.index));
+                }
                 self.translate(kind.as_ref(), wire, each).ok_or(Corrupt)?;
             }
             _ => {}

@@ -18,6 +18,7 @@ pub(in crate::formats) fn read(body: &[u8]) -> Option<Answer<'_>> {
     for block in elements(content?)? {
         parts.extend(read_block(block.get())?);
     }
+    span(&mut parts);
     Some(Answer {
         // Converse names neither.
         id: Cow::Borrowed(""),
@@ -81,6 +82,23 @@ fn cited_text(value: &str) -> Option<Part<'_>> {
     let citations = elements(citations.unwrap_or("[]"))?;
     let citations = citations.iter().filter_map(|one| citation(one.get())).collect();
     Some(Part { citations, ..Block::Text(cited).into() })
+}
+
+/// Converse says what a text is based on by the block that it is in.
+fn span(parts: &mut [Part<'_>]) {
+    let mut characters = 0;
+    for part in parts {
+        let Block::Text(text) = &part.block else { continue };
+        let start = characters;
+        characters += self::characters(text);
+        for citation in &mut part.citations {
+            citation.span = Some((start, characters));
+        }
+    }
+}
+
+pub(super) fn characters(text: &str) -> u32 {
+    u32::try_from(text.chars().count()).unwrap_or(u32::MAX)
 }
 
 /// `None`: it does not say of what.

@@ -2,7 +2,7 @@
 //!
 //! <https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-titan-embed-text.html>,
 //! <https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-embed.html>. What Cohere's models used is
-//! told in a header alone and not counted.
+//! told in a header alone.
 
 use serde::Serialize;
 use serde_json::value::RawValue;

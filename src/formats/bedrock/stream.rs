@@ -1,7 +1,7 @@
 //! Reads the messages of a stream.
 
-use super::answer::{citation, finish, usage};
-use crate::conversation::{Block, Delta, Event, Opened};
+use super::answer::{characters, citation, finish, usage};
+use crate::conversation::{Block, Citation, Delta, Event, Opened};
 use crate::formats::failure;
 use crate::formats::json::{pick, text};
 use crate::formats::stream::{self, Corrupt, Frame};
@@ -14,6 +14,11 @@ pub(in crate::formats) struct StreamReader {
     open: Option<u32>,
     /// `messageStop` has come; all that can follow is `metadata`.
     stopped: bool,
+    /// Characters of text so far, and of those before the block in work: what citations are about is all of a block,
+    /// and known at its end.
+    characters: u32,
+    before: u32,
+    cited: Vec<Citation<'static>>,
 }
 
 impl stream::StreamReader for StreamReader {
@@ -53,8 +58,14 @@ impl StreamReader {
             }
             b"contentBlockStop" => {
                 let [index] = pick(data, ["contentBlockIndex"])?;
+                let index = number(index)?;
+                let span = Some((self.before, self.characters));
+                for citation in self.cited.drain(..) {
+                    let delta = Delta::Citation(Citation { span, ..citation });
+                    each(Event::Delta { index, delta });
+                }
                 self.open = None;
-                each(Event::BlockStop { index: number(index)? });
+                each(Event::BlockStop { index });
             }
             b"messageStop" => {
                 let [reason] = pick(data, ["stopReason"])?;
@@ -78,6 +89,7 @@ impl StreamReader {
 
     fn open(&mut self, index: u32, block: Opened<'_>, each: &mut dyn FnMut(Event<'_>)) {
         self.open = Some(index);
+        self.before = self.characters;
         each(Event::BlockStart { index, block });
     }
 
@@ -89,7 +101,9 @@ impl StreamReader {
             if is_new {
                 self.open(index, Opened::Text, each);
             }
-            each(Event::Delta { index, delta: Delta::Text(text(told)?) });
+            let told = text(told)?;
+            self.characters = self.characters.saturating_add(characters(&told));
+            each(Event::Delta { index, delta: Delta::Text(told) });
         } else if let Some(tool) = tool {
             let [input] = pick(tool, ["input"])?;
             each(Event::Delta { index, delta: Delta::Arguments(text(input?)?) });
@@ -99,7 +113,7 @@ impl StreamReader {
             if is_new {
                 self.open(index, Opened::Text, each);
             }
-            each(Event::Delta { index, delta: Delta::Citation(citation) });
+            self.cited.push(citation.into_owned());
         }
         Some(())
     }

@@ -28,6 +28,39 @@ pub(super) struct Chunk<'a> {
     pub(super) error: Option<&'a RawValue>,
 }
 
+impl<'a> Chunk<'a> {
+    /// Text as it was written, and counts, of a chunk that has nothing else for anybody.
+    pub(super) fn plain(&self) -> Option<(&'a str, &'a str)> {
+        let Self {
+            candidates,
+            prompt_feedback: None,
+            usage_metadata: Some(usage),
+            error: None,
+            ..
+        } = self
+        else {
+            return None;
+        };
+        let [Candidate { content: Some(content), finish_reason: None, grounding_metadata: None }] =
+            candidates.as_deref()?
+        else {
+            return None;
+        };
+        let [
+            WirePart {
+                text: Some(Cow::Borrowed(text)),
+                thought: false,
+                thought_signature: None,
+                function_call: None,
+            },
+        ] = content.parts.as_deref()?
+        else {
+            return None;
+        };
+        Some((*text, usage.get()))
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Candidate<'a> {
@@ -250,16 +283,27 @@ pub(super) fn broken(word: &str) -> Option<Failure<'static>> {
 
 /// Gemini's counts, cumulative in a stream.
 #[derive(Debug, Default)]
-pub(super) struct Counts(Option<Usage>);
+pub(super) struct Counts {
+    usage: Option<Usage>,
+    /// What was read last: every chunk of a stream has it, and often says the same.
+    read: String,
+}
 
 impl Counts {
-    pub(super) fn note(&mut self, metadata: &str) {
-        if let Some(usage) = usage::parse(metadata.as_bytes()) {
-            self.0 = Some(self.0.unwrap_or_default().max(usage));
+    /// Whether this is news. `None`: there are no counts in it.
+    pub(super) fn note(&mut self, metadata: &str) -> Option<bool> {
+        if self.read == metadata {
+            return Some(false);
         }
+        let usage = usage::parse(metadata.as_bytes())?;
+        self.read.clear();
+        self.read.push_str(metadata);
+        let before = self.usage;
+        self.usage = Some(before.unwrap_or_default().max(usage));
+        Some(self.usage != before)
     }
 
     pub(super) fn usage(&self) -> Option<Usage> {
-        self.0
+        self.usage
     }
 }

@@ -4,6 +4,7 @@ use super::answer::{BLOCKED, Chunk, Counts, WirePart, broken, finish, named};
 use super::grounding;
 use crate::conversation::{Block, Delta, Event, Opened};
 use crate::formats::failure;
+use crate::formats::shape::Shape;
 use crate::formats::stream::{self, Corrupt, Frame};
 
 /// One stream.
@@ -23,6 +24,8 @@ pub(in crate::formats) struct StreamReader {
     cited: usize,
     /// Of the text that is open: it comes behind it.
     signature: Option<String>,
+    /// Of the last chunk that had a piece of the answer, counts and nothing else.
+    shape: Option<Shape>,
     /// The last `finishReason`. Older models give one with every chunk, so it counts when nothing follows.
     word: Option<String>,
 }
@@ -50,10 +53,20 @@ impl stream::StreamReader for StreamReader {
         if text.is_empty() {
             return Ok(());
         }
+        if let Some((piece, counts)) = self.shape.as_ref().and_then(|shape| shape.fill(text))
+            && let Some(is_news) = self.counts.note(counts)
+        {
+            self.tell_usage(is_news, each);
+            self.text(Text::Answer, piece.into(), each);
+            return Ok(());
+        }
         let chunk: Chunk<'_> = serde_json::from_str(text).map_err(|_| Corrupt)?;
         if chunk.error.is_some() {
             each(Event::Failed(failure::read(None, text.as_bytes())));
             return Ok(());
+        }
+        if let Some((piece, counts)) = chunk.plain() {
+            self.shape = Shape::of(text, piece, counts);
         }
         if !self.started {
             self.started = true;
@@ -63,10 +76,8 @@ impl stream::StreamReader for StreamReader {
             each(Event::Start { id, model: chunk.model_version.unwrap_or_default() });
         }
         if let Some(metadata) = chunk.usage_metadata {
-            self.counts.note(metadata.get());
-            if let Some(usage) = self.counts.usage() {
-                each(Event::Usage(usage));
-            }
+            let is_news = self.counts.note(metadata.get()).unwrap_or_default();
+            self.tell_usage(is_news, each);
         }
         let Some(candidate) = chunk.candidates.into_iter().flatten().next() else {
             if let Some(refusal) = chunk.prompt_feedback.and_then(|feedback| feedback.refusal()) {
@@ -101,6 +112,12 @@ impl stream::StreamReader for StreamReader {
 }
 
 impl StreamReader {
+    fn tell_usage(&self, is_news: bool, each: &mut dyn FnMut(Event<'_>)) {
+        if let Some(usage) = self.counts.usage().filter(|_| is_news) {
+            each(Event::Usage(usage));
+        }
+    }
+
     fn part(&mut self, part: WirePart<'_>, each: &mut dyn FnMut(Event<'_>)) {
         let WirePart { text, thought, thought_signature, function_call } = part;
         if let Some(call) = function_call {

@@ -190,8 +190,7 @@ impl StreamWriter {
         };
         match (*slot, delta) {
             (Slot::Text, Delta::Text(text)) => {
-                let delta = WireDelta { content: Some(text), ..WireDelta::default() };
-                self.chunk(delta, None, out);
+                self.text(text, out);
             }
             (Slot::Refusal, Delta::Text(text)) => {
                 let delta = WireDelta { refusal: Some(text), ..WireDelta::default() };
@@ -273,6 +272,15 @@ impl StreamWriter {
     fn chunk(&self, delta: WireDelta<'_>, finish: Option<&'static str>, out: &mut Vec<u8>) {
         let choice = Choice { index: 0, delta, logprobs: None, finish_reason: finish };
         self.put(&[choice], self.include_usage.then_some(None), out);
+    }
+
+    /// As [`Self::chunk`] of `content`, most of all that is written: nothing else of it changes.
+    fn text(&self, text: &str, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.head);
+        out.extend_from_slice(br#"[{"index":0,"delta":{"content":"#);
+        json(text, out);
+        out.extend_from_slice(br#"},"logprobs":null,"finish_reason":null}]"#);
+        out.extend_from_slice(if self.include_usage { b",\"usage\":null}\n\n" } else { b"}\n\n" });
     }
 
     /// `usage`: `null` in every chunk but the last, where it was asked for.

@@ -22,6 +22,8 @@ pub(in crate::formats) struct StreamWriter {
     open: Vec<Item>,
     /// Items so far.
     items: u32,
+    /// Characters of the texts that are complete.
+    before: usize,
     /// Items that are complete, as JSON: the last event repeats them all.
     done: Vec<(u32, String)>,
     usage: Option<Usage>,
@@ -61,6 +63,7 @@ impl StreamWriter {
             sequence: 0,
             open: Vec::new(),
             items: 0,
+            before: 0,
             done: Vec::new(),
             usage: None,
             finish: FinishReason::Other,
@@ -153,7 +156,7 @@ impl StreamWriter {
                 ("response.function_call_arguments.delta", "", text)
             }
             (Kind::Text, Delta::Citation(citation)) => {
-                let Some(annotation) = annotation(citation) else { return };
+                let Some(annotation) = annotation(citation, self.before) else { return };
                 let json = annotation.to_string();
                 let number = item.annotations.len().to_string();
                 item.annotations.push(annotation);
@@ -241,6 +244,9 @@ impl StreamWriter {
                 whole
             }
         };
+        if matches!(item.kind, Kind::Text) {
+            self.before += text.chars().count();
+        }
         let whole = whole.to_string();
         let at = item.index.to_string();
         self.event("response.output_item.done", &[("output_index", &at), ("item", &whole)], out);

@@ -103,17 +103,23 @@ fn counts(usage: Usage) -> Value {
 pub(in crate::formats) fn write_answer(answer: &Answer<'_>, setup: &Setup) -> Vec<u8> {
     let head = Head::new(setup, &answer.id, &answer.model);
     let mut items = Vec::with_capacity(answer.parts.len());
+    let mut before = 0;
     for (index, part) in (0..).zip(&answer.parts) {
-        items.extend(item(&head, index, part).map(|item| item.to_string()));
+        items.extend(item(&head, index, part, before).map(|item| item.to_string()));
+        if let Block::Text(text) = &part.block {
+            before += text.chars().count();
+        }
     }
     let status = Status::Over(answer.finish.reason);
     head.response(status, &items.join(","), answer.usage).into_bytes()
 }
 
-fn item(head: &Head, index: u32, part: &Part<'_>) -> Option<Value> {
+/// `before`: characters of the texts before it.
+fn item(head: &Head, index: u32, part: &Part<'_>, before: usize) -> Option<Value> {
     Some(match &part.block {
         Block::Text(text) => {
-            let annotations: Vec<_> = part.citations.iter().filter_map(annotation).collect();
+            let citations = part.citations.iter();
+            let annotations: Vec<_> = citations.filter_map(|c| annotation(c, before)).collect();
             message(head, index, "completed", Some(text_part(text, &annotations)))
         }
         Block::Refusal(text) => message(head, index, "completed", Some(refusal_part(text))),
@@ -150,8 +156,11 @@ pub(super) fn refusal_part(text: &str) -> Value {
     json!({"type": "refusal", "refusal": text})
 }
 
-pub(super) fn annotation(citation: &Citation<'_>) -> Option<Value> {
+/// Responses count from the beginning of each text.
+pub(super) fn annotation(citation: &Citation<'_>, before: usize) -> Option<Value> {
+    let before = u32::try_from(before).unwrap_or(u32::MAX);
     let (start, end) = citation.span.unwrap_or_default();
+    let (start, end) = (start.saturating_sub(before), end.saturating_sub(before));
     Some(json!({
         "type": "url_citation", "url": citation.url.as_deref()?,
         "title": citation.title.as_deref().unwrap_or_default(), "start_index": start, "end_index": end,
