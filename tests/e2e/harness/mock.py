@@ -73,7 +73,15 @@ class Aimock(Mock):
     def __init__(self, log: Path, fixtures: Path, keys: Iterable[str]):
         self.keys = list(keys)
         assert self.PROGRAM.exists(), f"{self.PROGRAM} is missing: run `make test-e2e`, which installs it"
-        command = [shutil.which("node") or "node", str(self.PROGRAM), "--fixtures", str(fixtures), "--strict", "--log-level", "warn"]
+        command = [
+            shutil.which("node") or "node",
+            str(self.PROGRAM),
+            "--fixtures",
+            str(fixtures),
+            "--strict",
+            "--log-level",
+            "warn",
+        ]
         super().__init__(log, command, {"AIMOCK_API_KEYS": ",".join(self.keys)})
 
     def journal(self) -> list[dict]:
