@@ -7,7 +7,6 @@ import dataclasses
 import json
 import os
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 
 from . import anthropic, gemini, replies
@@ -23,12 +22,8 @@ QUESTION = "What is the secret word in note.txt?"
 COMMAND = "cp note.txt copy.txt && cat note.txt"
 
 
-@dataclass
 class Place:
     """Where an agent works, and what it calls its home."""
-
-    home: Path
-    folder: Path
 
     def __init__(self, path: Path):
         self.home, self.folder = path / "home", path / "work"
@@ -38,6 +33,7 @@ class Place:
 
     def run(self, program: str, *arguments: str, **variables: str) -> list[dict]:
         """What the program printed, which is one JSON value a line."""
+        assert (PROGRAMS / program).exists(), f"{PROGRAMS / program} is missing: run `make test-e2e`, which installs it"
         proxies = {f"{name}_PROXY": "http://127.0.0.1:9" for name in ("HTTP", "HTTPS", "ALL")}
         proxies |= {"NO_PROXY": "127.0.0.1"}
         proxies |= {name.lower(): value for name, value in proxies.items()}

@@ -72,9 +72,16 @@ class Aimock(Mock):
 
     def __init__(self, log: Path, fixtures: Path, keys: Iterable[str]):
         self.keys = list(keys)
-        node = shutil.which("node")
-        assert node, "node is missing: run `make test-e2e`, which installs it"
-        command = [node, str(self.PROGRAM), "--fixtures", str(fixtures), "--strict", "--log-level", "warn"]
+        assert self.PROGRAM.exists(), f"{self.PROGRAM} is missing: run `make test-e2e`, which installs it"
+        command = [
+            shutil.which("node") or "node",
+            str(self.PROGRAM),
+            "--fixtures",
+            str(fixtures),
+            "--strict",
+            "--log-level",
+            "warn",
+        ]
         super().__init__(log, command, {"AIMOCK_API_KEYS": ",".join(self.keys)})
 
     def journal(self) -> list[dict]:
