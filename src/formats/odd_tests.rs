@@ -261,3 +261,30 @@ fn citations_are_about_the_text_that_each_client_counts_in() {
     let messages = document(Endpoint::Messages);
     assert_eq!(messages["content"][1]["citations"][0]["url"], "https://a.example");
 }
+
+/// What services that follow OpenAI's format send of a call, and of answers that nobody asked for.
+#[test]
+fn chunks_that_say_nothing_are_no_nonsense() {
+    let piece = |call: Value| json!({"choices": [{"index": 0, "delta": {"tool_calls": [call]}}]});
+    let chunks = [
+        json!({"id": "c", "model": "m", "choices": [{"index": 0, "delta": {"role": "assistant"}, "finish_reason": null}]}),
+        json!({"choices": [{"index": 0, "delta": {}}]}),
+        json!({"choices": [{"index": 0, "delta": null, "finish_reason": ""}], "error": null}),
+        piece(json!({"index": 0})),
+        piece(json!({"index": 0, "function": {"arguments": ""}})),
+        piece(json!({"index": 0, "id": "1", "function": {"name": "f", "arguments": null}})),
+        json!({"choices": [{"index": 1, "delta": {"content": "another answer"}, "finish_reason": "stop"}]}),
+        piece(json!({"index": 0, "id": "", "function": {"name": "", "arguments": "{}"}})),
+        json!({"choices": [{"index": 0, "delta": {"content": null, "tool_calls": null}, "finish_reason": "tool_calls"}]}),
+        json!({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 4}}),
+    ];
+    let stream: String = chunks.iter().map(|chunk| format!("data: {chunk}\n\n")).collect();
+    let mut translation = Translation::new(setup(Endpoint::Messages, Format::OpenAi), true);
+    let out = translation.feed(format!("{stream}data: [DONE]\n\n").as_bytes(), true);
+    let out = String::from_utf8(out).unwrap();
+    assert_eq!(translation.outcome(), crate::observe::Outcome::Complete, "{out}");
+    assert_eq!(translation.usage().map(|usage| usage.completion), Some(4));
+    assert!(!out.contains("another answer"), "{out}");
+    assert_eq!(out.matches("content_block_start").count(), 2, "one block, in name and data: {out}");
+    assert!(out.contains(r#""stop_reason":"tool_use""#), "{out}");
+}

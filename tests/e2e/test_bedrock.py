@@ -10,7 +10,8 @@ import botocore.awsrequest
 import botocore.credentials
 import openai
 import pytest
-from harness import bedrock, config, replies
+from harness import bedrock, chat, config, replies
+from harness.chat import STREAM, text_of
 from harness.upstream import Fault, Gate, Reply
 
 BEDROCK = {"bedrock": {"kind": "bedrock", "host": "bedrock-runtime.us-east-1.amazonaws.com"}}
@@ -20,12 +21,8 @@ MODELS = [
     {"name": "llama", "targets": [{"provider": "bedrock", "model": "meta.llama3-3-70b-instruct-v1:0"}]},
     {"name": "fast", "targets": [{"provider": "openai", "model": "gpt-4o-mini"}, TARGET]},
 ]
-ASK = {"model": "claude", "messages": [{"role": "user", "content": "hello"}]}
-STREAM = {"stream": True, "stream_options": {"include_usage": True}}
-TOOLS = [
-    {"type": "function", "function": {"name": name, "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}}
-    for name in ("get_weather", "get_time")
-]
+ASK = chat.ask("claude")
+TOOLS = chat.tools("get_weather", "get_time")
 
 
 @pytest.fixture
@@ -38,13 +35,8 @@ def gateway(start):
 
 @pytest.fixture
 def sdk(gateway):
-    address = f"http://127.0.0.1:{gateway.port}/v1"
-    with openai.OpenAI(base_url=address, api_key="of-the-client", _strict_response_validation=True) as client:
+    with chat.strict(gateway) as client:
         yield client
-
-
-def text_of(chunks) -> str:
-    return "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
 
 
 @pytest.mark.parametrize("source", bedrock.sources(), ids=lambda path: path.stem)

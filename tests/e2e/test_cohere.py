@@ -5,7 +5,8 @@ import json
 import cohere as sdk_of_cohere
 import openai
 import pytest
-from harness import cohere, replies
+from harness import chat, cohere, replies
+from harness.chat import text_of
 from harness.mock import Llmock
 
 COHERE = {"cohere": {"kind": "cohere"}}
@@ -16,11 +17,8 @@ MODELS = [
     {"name": "rank", "targets": [{"provider": "cohere", "model": "rerank-v4.0-pro"}]},
     {"name": "fast", "targets": [{"provider": "openai", "model": "gpt-4o-mini"}, TARGET]},
 ]
-ASK = {"model": "command", "messages": [{"role": "user", "content": "hello"}]}
-TOOLS = [
-    {"type": "function", "function": {"name": name, "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}}
-    for name in ("get_weather", "get_time")
-]
+ASK = chat.ask("command")
+TOOLS = chat.tools("get_weather", "get_time")
 RERANK = {"model": "rank", "query": "q", "documents": ["a", "b"], "top_n": 2}
 
 
@@ -34,13 +32,8 @@ def gateway(start):
 
 @pytest.fixture
 def sdk(gateway):
-    address = f"http://127.0.0.1:{gateway.port}/v1"
-    with openai.OpenAI(base_url=address, api_key="of-the-client", _strict_response_validation=True) as client:
+    with chat.strict(gateway) as client:
         yield client
-
-
-def text_of(chunks) -> str:
-    return "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
 
 
 def test_chat(sdk, gateway):

@@ -4,7 +4,8 @@ import json
 
 import openai
 import pytest
-from harness import anthropic, replies
+from harness import anthropic, chat, replies
+from harness.chat import STREAM, text_of
 from harness.mock import Llmock
 from harness.upstream import Fault, Gate
 
@@ -16,12 +17,8 @@ MODELS = [
         "targets": [{"provider": "openai", "model": "gpt-4o-mini"}, {"provider": "anthropic", "model": anthropic.MODEL}],
     },
 ]
-ASK = {"model": "claude", "messages": [{"role": "user", "content": "hello"}]}
-STREAM = {"stream": True, "stream_options": {"include_usage": True}}
-TOOLS = [
-    {"type": "function", "function": {"name": name, "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}}
-    for name in ("get_weather", "get_time")
-]
+ASK = chat.ask("claude")
+TOOLS = chat.tools("get_weather", "get_time")
 
 
 @pytest.fixture
@@ -34,14 +31,8 @@ def gateway(start):
 
 @pytest.fixture
 def sdk(gateway):
-    address = f"http://127.0.0.1:{gateway.port}/v1"
-    # Strict: an answer that is not of the published types is an error.
-    with openai.OpenAI(base_url=address, api_key="of-the-client", _strict_response_validation=True) as client:
+    with chat.strict(gateway) as client:
         yield client
-
-
-def text_of(chunks) -> str:
-    return "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
 
 
 def test_chat(sdk, gateway):

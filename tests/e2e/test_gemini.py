@@ -6,7 +6,8 @@ import struct
 
 import openai
 import pytest
-from harness import anthropic, gemini, replies
+from harness import anthropic, chat, gemini, replies
+from harness.chat import STREAM, text_of
 from harness.mock import Llmock
 from harness.upstream import Gate
 
@@ -18,12 +19,8 @@ MODELS = [
         "targets": [{"provider": "openai", "model": "gpt-4o-mini"}, {"provider": "gemini", "model": gemini.MODEL}],
     },
 ]
-ASK = {"model": "gem", "messages": [{"role": "user", "content": "hello"}]}
-STREAM = {"stream": True, "stream_options": {"include_usage": True}}
-TOOLS = [
-    {"type": "function", "function": {"name": name, "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}}
-    for name in ("weather", "now")
-]
+ASK = chat.ask("gem")
+TOOLS = chat.tools("weather", "now")
 
 
 @pytest.fixture
@@ -36,14 +33,8 @@ def gateway(start):
 
 @pytest.fixture
 def sdk(gateway):
-    # Strict: an answer that is not of the published types is an error.
-    address = f"http://127.0.0.1:{gateway.port}/v1"
-    with openai.OpenAI(base_url=address, api_key="of-the-client", _strict_response_validation=True) as client:
+    with chat.strict(gateway) as client:
         yield client
-
-
-def text_of(chunks) -> str:
-    return "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
 
 
 def test_chat(sdk, gateway):

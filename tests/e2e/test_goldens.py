@@ -44,4 +44,5 @@ def test_documents(path):
 
 def test_every_format_is_there():
     assert {path.parent.name for path in STREAMS} >= {"anthropic", "bedrock", "cohere", "front", "gemini"}
-    assert len(STREAMS) > 90 and len(DOCUMENTS) >= 4
+    assert len(STREAMS) > 90
+    assert len(DOCUMENTS) >= 4

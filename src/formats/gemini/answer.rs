@@ -157,7 +157,7 @@ fn unindented(json: &str) -> Cow<'_, str> {
 /// `None`: it is no answer.
 /// `nonce`: for ids of calls in an answer without one.
 pub(in crate::formats) fn read(body: &[u8], nonce: u64) -> Option<Answer<'_>> {
-    let chunk: Chunk<'_> = serde_json::from_slice(body).ok()?;
+    let chunk: Chunk<'_> = crate::members::parse(body)?;
     let mut counts = Counts::default();
     if let Some(usage) = chunk.usage_metadata {
         counts.note(usage.get());

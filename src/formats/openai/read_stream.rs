@@ -79,7 +79,7 @@ impl stream::StreamReader for StreamReader {
                 each(Event::End);
             }
             _ => {
-                let chunk: Chunk<'_> = serde_json::from_slice(data).map_err(|_| Corrupt)?;
+                let chunk: Chunk<'_> = crate::members::parse(data).ok_or(Corrupt)?;
                 self.chunk(chunk, data, each)?;
             }
         }
@@ -232,7 +232,8 @@ impl StreamReader {
                 each(Event::BlockStart { index: block, block: Opened::ToolUse { id, name } });
                 self.calls.len() - 1
             }
-            // Arguments of nothing.
+            // Nothing of nothing; arguments of nothing.
+            (None, None) if pieces.is_empty() => return Ok(()),
             (None, _) => return Err(Corrupt),
         };
         if pieces.is_empty() {
