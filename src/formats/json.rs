@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::conversation::{Request, Unsupported};
@@ -32,10 +32,19 @@ pub(super) fn items<'a>(path: &str, array: &'a str) -> Result<Vec<&'a str>, Unsu
     Ok(items.into_iter().map(RawValue::get).collect())
 }
 
+/// Borrowed where it has no escapes.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// For `deserialize_with`: an optional string that is borrowed where it has no escapes. Of `Option<Cow<str>>` alone
+/// serde makes a copy.
+pub(super) fn borrowed<'de, D: Deserializer<'de>>(
+    json: D,
+) -> Result<Option<Cow<'de, str>>, D::Error> {
+    Ok(Option::<Text<'de>>::deserialize(json)?.map(|Text(text)| text))
+}
+
 pub(super) fn string<'a>(path: &str, value: &'a str) -> Result<Cow<'a, str>, Unsupported> {
-    /// Borrowed where it has no escapes.
-    #[derive(Deserialize)]
-    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
     serde_json::from_str(value).map(|Text(text)| text).map_err(|_| must_be(path, "a string"))
 }
 

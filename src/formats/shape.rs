@@ -59,32 +59,29 @@ pub(super) fn same(a: &[u8], b: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    /// The shape of a message in which `<` and `>` stand around the text, `[` and `]` around the other value.
-    fn shape(marked: &str) -> Option<Shape> {
-        let message = marked.replace(['<', '>', '[', ']'], "");
-        let text = &marked[marked.find('<').unwrap() + 1..marked.find('>').unwrap()];
-        let text_at = marked.find('<').unwrap();
-        let other = marked.find('[').map_or("", |at| &marked[at + 1..marked.find(']').unwrap()]);
-        let other_at = marked.find('[').map_or(message.len(), |at| at - 2);
-        let part = |at: usize, part: &str| &message[at..at + part.len()];
-        Shape::of(&message, part(text_at, text), part(other_at, other))
-    }
-
-    const ONE: &str = r#"{"type":"delta","text":"<a>","index":0}"#;
+    const ONE: &str = r#"{"type":"delta","text":"a","index":0}"#;
     const TWO: &str = r#"{"parts":[{"text":"a"}],"usage":{"n":1},"id":"x"}"#;
 
+    fn part<'a>(message: &'a str, part: &str) -> &'a str {
+        let at = message.find(part).unwrap();
+        message.get(at..at + part.len()).unwrap()
+    }
+
+    fn one() -> Shape {
+        let text = part(part(ONE, "a\",\"index"), "a");
+        Shape::of(ONE, text, ONE.get(ONE.len()..).unwrap()).unwrap()
+    }
+
     fn two() -> Shape {
-        let (text, usage) = (TWO.find("a\"}").unwrap(), TWO.find("{\"n").unwrap());
-        Shape::of(TWO, &TWO[text..=text], &TWO[usage..usage + 7]).unwrap()
+        let text = part(part(TWO, "a\"}]"), "a");
+        Shape::of(TWO, text, part(TWO, "{\"n\":1}")).unwrap()
     }
 
     #[test]
     fn gives_what_is_new() {
-        let shape = shape(ONE).unwrap();
-        let message = ONE.replace(['<', '>'], "");
         for text in ["a", " b", "h\u{e9} \u{1f600}", "{}[],:", "usage"] {
-            let message = message.replace("\"a\"", &format!("\"{text}\""));
-            assert_eq!(shape.fill(&message), Some((text, "")), "{message}");
+            let message = ONE.replace("\"a\"", &format!("\"{text}\""));
+            assert_eq!(one().fill(&message), Some((text, "")), "{message}");
         }
         for usage in [r#"{"n":1}"#, r#"{"n":12,"m":[{}]}"#, "null", ""] {
             let message = TWO.replace(r#"{"n":1}"#, usage).replace("\"a\"", "\"b c\"");
@@ -94,7 +91,6 @@ mod tests {
 
     #[test]
     fn what_needs_reading_is_none() {
-        let message = ONE.replace(['<', '>'], "");
         for (from, to) in [
             ("\"a\"", "\"\""),
             ("\"a\"", "\"a\\n\""),
@@ -110,16 +106,13 @@ mod tests {
             ("0}", "0,\"more\":1}"),
             ("{\"type", " {\"type"),
         ] {
-            let message = message.replace(from, to);
-            assert!(
-                shape(ONE).unwrap().fill(&message).is_none_or(|(_, rest)| !rest.is_empty()),
-                "{message}"
-            );
+            let message = ONE.replace(from, to);
+            assert!(one().fill(&message).is_none_or(|(_, rest)| !rest.is_empty()), "{message}");
         }
         for at in 0..TWO.len() {
-            assert_eq!(two().fill(&TWO[..at]), None);
+            assert_eq!(two().fill(TWO.get(..at).unwrap()), None);
         }
-        assert!(Shape::of(TWO, &TWO[1..3], &TWO[4..5]).is_none(), "no string");
-        assert!(Shape::of(TWO, &TWO[9..10], &TWO[4..5]).is_none(), "another order");
+        assert!(Shape::of(TWO, part(TWO, "1"), part(TWO, "id")).is_none(), "no string");
+        assert!(Shape::of(TWO, part(TWO, "id"), part(TWO, "parts")).is_none(), "another order");
     }
 }

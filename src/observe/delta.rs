@@ -205,7 +205,9 @@ mod tests {
             for at in 0..=template.len() {
                 for to in at..template.len().min(at + 12) {
                     for put in news {
-                        let chunk = [&template[..at], put, &template[to..]].concat();
+                        let (head, tail) =
+                            (template.get(..at).unwrap(), template.get(to..).unwrap());
+                        let chunk = [head, put, tail].concat();
                         if !known.is_like(chunk.as_bytes()) {
                             continue;
                         }

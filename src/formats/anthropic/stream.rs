@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use super::answer::{Counts, WireBlock, finish, kind};
 use crate::conversation::{Block, Delta, Event, Opened};
 use crate::formats::failure;
+use crate::formats::json;
 use crate::formats::shape::Shape;
 use crate::formats::stream::{self, Corrupt, Frame};
 use crate::members;
@@ -63,7 +64,7 @@ struct Message<'a> {
 struct WireDelta<'a> {
     #[serde(borrow, rename = "type")]
     kind: Option<Cow<'a, str>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "json::borrowed")]
     text: Option<Cow<'a, str>>,
     #[serde(borrow)]
     thinking: Option<Cow<'a, str>>,
@@ -202,4 +203,42 @@ fn open(block: &str) -> Option<(Opened<'_>, Option<Delta<'_>>)> {
 fn is_empty_object(json: &str) -> bool {
     let mut empty = true;
     members::walk(json, |_, _| empty = false).is_ok() && empty
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats::stream::StreamReader as _;
+
+    #[test]
+    fn text_of_the_same_shape_is_taken_as_it_is() {
+        let mut reader = StreamReader::default();
+        let mut read = |index: u32, text: &str| {
+            let data = format!(
+                r#"{{"type":"content_block_delta","index":{index},"delta":{{"type":"text_delta","text":"{text}"}}}}"#
+            );
+            let known = reader.shape.as_ref().is_some_and(|(shape, _)| shape.fill(&data).is_some());
+            let mut got = Vec::new();
+            let frame = Frame { name: None, data: data.as_bytes() };
+            reader
+                .read(frame, &mut |event| match event {
+                    Event::Delta { index, delta: Delta::Text(text) } => {
+                        got.push((index, text.into_owned()));
+                    }
+                    other => panic!("{other:?}"),
+                })
+                .unwrap();
+            (known, got)
+        };
+        for (known, index, text, expected) in [
+            (false, 0, "a", "a"),
+            (true, 0, " b", " b"),
+            (false, 0, "\\n", "\n"),
+            (true, 0, "h\u{e9}", "h\u{e9}"),
+            (false, 1, "c", "c"),
+            (true, 1, "d", "d"),
+        ] {
+            assert_eq!(read(index, text), (known, vec![(index, expected.to_owned())]), "{text}");
+        }
+    }
 }

@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 
 use super::grounding;
 use crate::conversation::{Answer, Block, Failure, FailureKind, Finish, FinishReason, Part};
+use crate::formats::json;
 use crate::formats::shape::same;
 use crate::random::hash;
 use crate::usage::{self, Usage};
@@ -93,7 +94,7 @@ pub(super) struct Feedback<'a> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct WirePart<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "json::borrowed")]
     pub(super) text: Option<Cow<'a, str>>,
     #[serde(default)]
     pub(super) thought: bool,

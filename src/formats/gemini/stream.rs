@@ -229,3 +229,42 @@ impl StreamReader {
         self.sign(each);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats::stream::StreamReader as _;
+
+    #[test]
+    fn text_of_the_same_shape_is_taken_as_it_is() {
+        let mut reader = StreamReader::default();
+        let mut read = |text: &str, counts: &str| {
+            let data = format!(
+                r#"{{"candidates":[{{"content":{{"parts":[{{"text":"{text}"}}]}},"index":0}}],"usageMetadata":{counts},"responseId":"r"}}"#
+            );
+            let known = reader.shape.as_ref().is_some_and(|shape| shape.fill(&data).is_some());
+            let (mut said, mut completion) = (String::new(), None);
+            let frame = Frame { name: None, data: data.as_bytes() };
+            let read = reader.read(frame, &mut |event| match event {
+                Event::Delta { delta: Delta::Text(text), .. } => said.push_str(&text),
+                Event::Usage(usage) => completion = Some(usage.completion),
+                _ => {}
+            });
+            (known, read.map(|()| (said, completion)))
+        };
+        for (known, text, counts, expected, completion) in [
+            (false, "a", r#"{"candidatesTokenCount":1}"#, "a", Some(1)),
+            (true, " b", r#"{"candidatesTokenCount":1}"#, " b", None),
+            (true, "c", r#"{"candidatesTokenCount":12,"x":[{}]}"#, "c", Some(12)),
+            (false, "\\n", r#"{"candidatesTokenCount":13}"#, "\n", Some(13)),
+            (true, "d", r#"{"candidatesTokenCount":14}"#, "d", Some(14)),
+            // Not counts alone: it is read as a whole.
+            (true, "e", r#"{"candidatesTokenCount":15},"more":1"#, "e", Some(15)),
+            (false, "f", "null", "f", None),
+        ] {
+            let expected = (known, Ok((expected.to_owned(), completion)));
+            assert_eq!(read(text, counts), expected, "{text} {counts}");
+        }
+        assert_eq!(read("g", "{").1, Err(Corrupt));
+    }
+}
