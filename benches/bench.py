@@ -2,7 +2,7 @@
 
 All Envoys run at once, with one worker each on the first CPU; wrk and a provider that answers at once (`src/upstream.rs`)
 are on the others. A round measures every Envoy once with the same requests, so that whatever else the machine does meets
-all of them; ratios are taken within a round. The Envoy is saturated: latencies are those of a full queue.
+all of them; ratios are taken within a round. But in the last case the Envoy is saturated: latencies are those of a full queue.
 """
 
 import argparse
@@ -28,6 +28,7 @@ FOLDER = REPOSITORY / ".run/bench"
 UPSTREAM = REPOSITORY / "target/release/upstream"
 NOOP = WASM.with_name("noop.wasm")
 CONNECTIONS = 16
+DELAY = 100
 WORKERS = (9, 25)
 """Between which the memory of one more worker is measured: the first few get what loading the filter has left behind."""
 
@@ -153,11 +154,14 @@ REQUESTS = {
 TRANSLATED = {f"chat, 1 KB, translated to {kind}": chat(1024, stream=False, model=kind) for kind in FOREIGN}
 TRANSLATED |= {f"stream of 100 events, translated from {kind}": chat(1024, stream=True, model=kind) for kind in FOREIGN}
 REQUESTS |= TRANSLATED
+UNHURRIED = f"chat, 1 KB, 256 clients of a provider that takes {DELAY} ms"
+"""What clients notice where the worker is not saturated: no model answers at once."""
+REQUESTS[UNHURRIED] = chat(1024, stream=False)
 SMALL = next(iter(REQUESTS))
 
 
 def variants_of(request: str) -> list[str]:
-    return [PLAIN, TWO_STAGES] if request in TRANSLATED else list(VARIANTS)
+    return [PLAIN, TWO_STAGES] if request in TRANSLATED or request == UNHURRIED else list(VARIANTS)
 
 
 WRK_SCRIPT = """
@@ -167,6 +171,7 @@ wrk.headers["content-type"] = "application/json"
 wrk.headers["authorization"] = "Bearer %s"
 wrk.headers["user-agent"] = "OpenAI/Python 2.0.0"
 wrk.headers["accept"] = "application/json"
+%s
 wrk.body = [==[%s]==]
 done = function(summary, latency)
   local errors = summary.errors
@@ -243,7 +248,10 @@ def median(samples: list[Sample], attribute: str) -> float:
 
 def load(envoy: Envoy, request: str, seconds: int, connections: int = CONNECTIONS, key: str = CLIENT_KEY) -> Sample:
     script = FOLDER / "request.lua"
-    script.write_text(WRK_SCRIPT % (key, REQUESTS[request]))
+    delay = ""
+    if request == UNHURRIED:
+        delay, connections = f'wrk.headers["x-delay-milliseconds"] = "{DELAY}"', 256
+    script.write_text(WRK_SCRIPT % (key, delay, REQUESTS[request]))
     command = [
         "wrk",
         "-t",

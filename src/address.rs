@@ -109,8 +109,9 @@ pub fn arrive(
         return Ok(nobody);
     };
     let source = Source::of(address);
-    if guard.block.is_some()
-        && let Some(blocked) = BLOCKED.read(Place::of(cx), &source.id())
+    if let Some(block) = guard.block
+        && let Some(blocked) = BLOCKED.read::<Blocked>(Place::of(cx), &source.id())
+        && block.still_holds(&blocked, cx.now)
     {
         return Err(refusal_of(&blocked, cx.now));
     }
@@ -191,11 +192,11 @@ pub fn strike(cx: &mut Cx<'_>, source: Source, offence: Offence) {
 
 /// Who is blocked now.
 pub fn blocked(cx: &Cx<'_>) -> Vec<Blocked> {
-    if cx.runtime.client_address.as_ref().is_none_or(|guard| guard.block.is_none()) {
+    let Some(block) = cx.runtime.client_address.as_ref().and_then(|guard| guard.block) else {
         return Vec::new();
-    }
-    let mut all: Vec<Blocked> =
-        BLOCKED.list(Place::of(cx)).into_iter().map(|Listed { payload, .. }| payload).collect();
+    };
+    let listed = BLOCKED.list(Place::of(cx)).into_iter().map(|Listed { payload, .. }| payload);
+    let mut all: Vec<Blocked> = listed.filter(|b| block.still_holds(b, cx.now)).collect();
     sorted::by_key(&mut all, |blocked| blocked.until);
     all
 }
@@ -245,6 +246,13 @@ fn refusal_of(blocked: &Blocked, now: UnixTime) -> Refusal {
         Refusal { kind: "rate_limit_error", ..Refusal::client(429, "address_blocked", message) };
     refusal.wait = Some(wait);
     refusal.header("retry-after", whole_seconds(wait).to_string()).header("x-should-retry", "false")
+}
+
+impl Block {
+    /// Not what was written by a clock that has gone back since, or when blocks were longer.
+    fn still_holds(&self, blocked: &Blocked, now: UnixTime) -> bool {
+        now.until(blocked.until) <= self.lasts
+    }
 }
 
 impl Source {

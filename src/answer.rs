@@ -268,7 +268,9 @@ fn error_in_success(body: &[u8]) -> Option<Vec<u8>> {
     const NAME: &[u8] = b"\"base_resp\"";
     let after = body.get(memmem::find(body, NAME)? + NAME.len()..)?;
     let value = after.trim_ascii_start().strip_prefix(b":")?;
-    let mut values = serde_json::Deserializer::from_slice(value).into_iter::<Outcome<'_>>();
+    // What comes after it may be cut within a character.
+    let value = value.utf8_chunks().next()?.valid();
+    let mut values = serde_json::Deserializer::from_str(value).into_iter::<Outcome<'_>>();
     let outcome = values.next()?.ok().filter(|outcome| outcome.status_code != 0)?;
     let code = outcome.status_code.to_string();
     let error = serde_json::json!({"message": outcome.status_msg, "code": code});

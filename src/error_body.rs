@@ -22,6 +22,7 @@ use memchr::memmem;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::members;
 use crate::time::parse_duration;
 
 /// What an error body says. Empty where the body is not understood.
@@ -161,9 +162,9 @@ impl<'a> Envelope<'a> {
     fn parse(body: &'a [u8]) -> Option<Self> {
         if body.first() == Some(&b'[') {
             // Google's streaming endpoints wrap the object into an array.
-            return serde_json::from_slice::<Vec<Self>>(body).ok()?.into_iter().next();
+            return members::parse::<Vec<Self>>(body)?.into_iter().next();
         }
-        serde_json::from_slice(body).ok()
+        members::parse(body)
     }
 
     /// The failure that the members tell of themselves, whatever the status was.

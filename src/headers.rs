@@ -28,12 +28,15 @@ impl Headers {
 
     /// The first value of `name`, which is given in lower case.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
-        self.iter().find(|(n, _)| *n == name.as_bytes()).map(|(_, value)| value)
+        let named = |field: &&Field| {
+            field.name.len() == name.len() && self.part(&field.name) == name.as_bytes()
+        };
+        self.fields.iter().find(named).map(|field| self.part(&field.value))
     }
 
     /// Like [`Self::get`], where the value is UTF-8; surrounding white space is removed.
     pub fn text(&self, name: &str) -> Option<&str> {
-        self.get(name).and_then(|value| core::str::from_utf8(value).ok()).map(str::trim)
+        self.get(name).and_then(|value| core::str::from_utf8(value).ok()).map(str::trim_ascii)
     }
 
     pub fn contains(&self, name: &str) -> bool {
@@ -41,8 +44,13 @@ impl Headers {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let part = |range: &Range<usize>| self.bytes.get(range.clone()).unwrap_or_default();
-        self.fields.iter().map(move |field| (part(&field.name), part(&field.value)))
+        self.fields.iter().map(|field| (self.part(&field.name), self.part(&field.value)))
+    }
+
+    /// Inlined always: looked up for every name of every field.
+    #[inline(always)]
+    fn part(&self, range: &Range<usize>) -> &[u8] {
+        self.bytes.get(range.clone()).unwrap_or_default()
     }
 }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::consumer::OwnKeys;
 use crate::ledger::{self, Edit, Found, SharedData};
 use crate::limit::{Amounts, Limit};
-use crate::random::{Random, fraction, hash};
+use crate::random::{Random, fraction, hash, ln};
 use crate::record::{PROBE_LEASE, Reason, Record, Rest, Standing};
 use crate::runtime::{Key, KeyIndex, Provider, Runtime, Select};
 use crate::shortage::{Lack, Shortage};
@@ -438,7 +438,7 @@ fn choose(
         // Weighted rendezvous hashing: a session stays where it is while that key can take it.
         return best(candidates, |c| {
             let draw = fraction(hash(&[&session.to_le_bytes(), c.key.slot.as_bytes()]));
-            f64::from(c.key.weight) / -draw.ln()
+            f64::from(c.key.weight) / -ln(draw)
         });
     }
     match provider.select {
@@ -463,7 +463,8 @@ fn choose(
 
 /// A key to sort by that makes each come first in proportion to its weight (Efraimidis, Spirakis 2006).
 fn spread(weight: f64, random: &mut Random) -> f64 {
-    random.unit().powf(1.0 / weight)
+    // The logarithm of theirs, which sorts alike.
+    ln(random.unit()) / weight
 }
 
 fn best<'a>(

@@ -520,9 +520,25 @@ fn walk_each<'a>(
     json.end()
 }
 
+/// A JSON text that is whole. All of the core reads by way of `str`: a reader over bytes beside it would be each type's
+/// code once more.
+pub(crate) fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
+    serde_json::from_str(core::str::from_utf8(json).ok()?).ok()
+}
+
+/// A JSON number, infinite where it is too large. The standard library's reader would come with a table of ten
+/// kilobytes.
+pub(crate) fn float(value: &str) -> Option<f64> {
+    let too_large = || {
+        let end = if value.starts_with('-') { f64::NEG_INFINITY } else { f64::INFINITY };
+        value.trim_start_matches('-').starts_with(|c: char| c.is_ascii_digit()).then_some(end)
+    };
+    serde_json::from_str(value).ok().or_else(too_large)
+}
+
 /// A JSON number as a count: a fraction is cut off, what exceeds `u64` is `u64::MAX`. `None`: negative, or no number.
 pub(crate) fn count(value: &str) -> Option<u64> {
-    let number = || value.parse::<f64>().ok().filter(|number| *number >= 0.0);
+    let number = || float(value).filter(|number| *number >= 0.0);
     value.parse().ok().or_else(|| number().map(|number| number as u64))
 }
 

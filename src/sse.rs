@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use memchr::{memchr, memchr2};
+use memchr::memchr;
 
 /// Largest event in bytes: room for `response.completed`, which repeats a whole answer. An image in base64 may be
 /// larger.
@@ -71,12 +71,16 @@ impl Framer {
             return Err(Overflow);
         }
         let mut rest = chunk;
-        while let Some((head, tail)) = self.end(rest).and_then(|end| rest.split_at_checked(end)) {
+        while let Some((end, lines)) = self.end(rest)
+            && let Some((head, tail)) = rest.split_at_checked(end)
+        {
             if self.pending.len() + head.len() > MAX_EVENT {
                 break;
             }
             if self.pending.is_empty() {
-                each(parse(head, self.first));
+                // The lines of nearly all events: one field and the blank one.
+                let field = head.strip_suffix(b"\n\n").filter(|_| lines == 2 && !self.first);
+                each(field.map_or_else(|| parse(head, self.first), |field| parse_one(head, field)));
             } else {
                 self.pending.extend_from_slice(head);
                 each(parse(&self.pending, self.first));
@@ -110,9 +114,10 @@ impl Framer {
         self.pending.clear();
     }
 
-    /// Where in `bytes` the event in work ends, after its blank line. `None`: all of `bytes` belongs to it.
-    fn end(&mut self, bytes: &[u8]) -> Option<usize> {
-        let mut at = 0;
+    /// Where in `bytes` the event in work ends, after its blank line, and how many lines of it end there. `None`: all of
+    /// `bytes` belongs to it.
+    fn end(&mut self, bytes: &[u8]) -> Option<(usize, usize)> {
+        let (mut at, mut lines) = (0, 0);
         while let Some(expected) = BYTE_ORDER_MARK.get(self.mark) {
             match bytes.get(at) {
                 None => return None,
@@ -132,11 +137,12 @@ impl Framer {
                 at += 1;
                 continue;
             }
-            let Some(length) = memchr2(b'\r', b'\n', line) else {
+            let Some(length) = line_end(line) else {
                 self.line_empty = false;
                 return None;
             };
             at += length + 1;
+            lines += 1;
             if line.get(length) == Some(&b'\r') {
                 if line.get(length + 1) == Some(&b'\n') {
                     at += 1;
@@ -146,7 +152,7 @@ impl Framer {
             }
             let blank = core::mem::replace(&mut self.line_empty, true) && length == 0;
             if blank {
-                return Some(at);
+                return Some((at, lines));
             }
         }
     }
@@ -176,6 +182,17 @@ pub fn write_event(name: Option<&str>, data: &str, out: &mut Vec<u8>) {
         rest = after;
     }
     out.push(b'\n');
+}
+
+/// An event of one line, which is `field`.
+fn parse_one<'a>(raw: &'a [u8], field: &'a [u8]) -> Event<'a> {
+    match field.strip_prefix(b"data:") {
+        Some(data) => {
+            let data = data.strip_prefix(b" ").unwrap_or(data);
+            Event { raw, name: None, data: Cow::Borrowed(data) }
+        }
+        None => parse(raw, false),
+    }
 }
 
 /// The fields of one whole event.
@@ -211,12 +228,31 @@ fn parse(raw: &[u8], first: bool) -> Event<'_> {
 
 /// The first line without its terminator, and what follows the terminator if there is one.
 fn next_line(text: &[u8]) -> (&[u8], Option<&[u8]>) {
-    let Some((line, rest)) = memchr2(b'\r', b'\n', text).and_then(|end| text.split_at_checked(end))
-    else {
+    let Some((line, rest)) = line_end(text).and_then(|end| text.split_at_checked(end)) else {
         return (text, None);
     };
     let after = rest.strip_prefix(b"\r\n").or_else(|| rest.get(1..));
     (line, after)
+}
+
+/// Where the first line ends. Eight bytes at a time: without SIMD, as in wasm, `memchr` looks at four.
+fn line_end(text: &[u8]) -> Option<usize> {
+    /// The same byte in all places.
+    const fn all(byte: u8) -> u64 {
+        u64::from_ne_bytes([byte; 8])
+    }
+    let ends = |byte: &u8| matches!(byte, b'\r' | b'\n');
+    let (words, rest) = text.as_chunks::<8>();
+    for (index, bytes) in words.iter().enumerate() {
+        let word = u64::from_ne_bytes(*bytes);
+        // Whether any is a control character, of which JSON has no others.
+        if word.wrapping_sub(all(b' ')) & !word & all(0x80) != 0
+            && let Some(at) = bytes.iter().position(ends)
+        {
+            return Some(index * 8 + at);
+        }
+    }
+    rest.iter().position(ends).map(|at| words.len() * 8 + at)
 }
 
 #[cfg(test)]
@@ -336,6 +372,25 @@ mod tests {
             framer.feed(next.as_bytes(), |event| seen.push(text(event.raw))).unwrap();
             assert_eq!(seen, [raw]);
             assert_eq!(framer.pending(), b"");
+        }
+    }
+
+    #[test]
+    fn lines_end_wherever_they_do() {
+        for length in 0..30 {
+            for filler in [b'a', b' ', b'\t', 0, 0x7F, 0x80, 0x8A, 0xFF] {
+                let text = vec![filler; length];
+                assert_eq!(line_end(&text), None);
+                for at in 0..length {
+                    for end in [b'\r', b'\n'] {
+                        let mut text = text.clone();
+                        text[at] = end;
+                        assert_eq!(line_end(&text), Some(at));
+                        text[length - 1] = b'\n';
+                        assert_eq!(line_end(&text), Some(at));
+                    }
+                }
+            }
         }
     }
 

@@ -289,7 +289,7 @@ impl Trip {
     /// Whether an error body has all come, before its end is announced: the sooner the request moves on.
     fn is_whole(&self, body: &[u8]) -> bool {
         let length = self.headers.text("content-length").and_then(|l| l.parse::<usize>().ok());
-        let json = |body| serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok();
+        let json = |body| members::parse::<serde::de::IgnoredAny>(body).is_some();
         body.len() >= MAX_ERROR || length.map_or_else(|| json(body), |length| length <= body.len())
     }
 

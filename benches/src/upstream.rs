@@ -1,6 +1,6 @@
 //! A provider that answers at once, over HTTP/2 without TLS: chat completions as JSON, and as a stream
-//! of 100 events where the request asks for one; on Anthropic's and Gemini's paths the same in their words. Prints
-//! its port, and serves until its standard input ends.
+//! of 100 events where the request asks for one; on Anthropic's and Gemini's paths the same in their words. With
+//! `x-delay-milliseconds`, not at once. Prints its port, and serves until its standard input ends.
 
 #[cfg(not(target_arch = "wasm32"))]
 fn main() -> std::io::Result<()> {
@@ -14,6 +14,7 @@ fn main() {}
 mod provider {
     use std::io;
     use std::rc::Rc;
+    use std::time::Duration;
 
     use bytes::Bytes;
     use h2::RecvStream;
@@ -35,7 +36,7 @@ mod provider {
     }
 
     pub(super) fn main() -> io::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let tasks = tokio::task::LocalSet::new();
         std::thread::spawn(|| {
             let _ = io::copy(&mut io::stdin(), &mut io::sink());
@@ -78,6 +79,8 @@ mod provider {
             path if path.ends_with("enerateContent") => &answers.gemini,
             _ => &answers.openai,
         };
+        let delay = request.headers().get("x-delay-milliseconds");
+        let delay = delay.and_then(|delay| delay.to_str().ok()?.parse().ok());
         let mut body = request.into_body();
         let mut streamed = path.ends_with(":streamGenerateContent");
         let mut first = true;
@@ -89,6 +92,9 @@ mod provider {
             let (head, tail) = (data.get(..128), data.get(data.len().saturating_sub(128)..));
             streamed |= first && head.or(Some(&data)).is_some_and(says) || tail.is_some_and(says);
             first = false;
+        }
+        if let Some(delay) = delay {
+            tokio::time::sleep(Duration::from_millis(delay)).await;
         }
         // What a provider says of its limits with every answer.
         let response = Response::builder()

@@ -120,6 +120,27 @@ fn who_keeps_failing_to_authenticate_is_blocked_for_a_while() {
 }
 
 #[test]
+fn a_block_lasts_no_longer_than_is_configured_now() {
+    let runtime = blocking(1);
+    let shorter = with(&json!({"block": {"after": 1, "within": "1m", "for": "10m"}}));
+    let year = 365 * 86_400;
+    for (blocked_at, runtime_now, now, expected) in [
+        (0, &runtime, 899, "address_blocked"),
+        (0, &shorter, 1, "sent"),
+        (0, &shorter, 300, "address_blocked"),
+        // The clock was ahead.
+        (year, &runtime, 0, "sent"),
+    ] {
+        let memory = Memory::default();
+        let at = |runtime, now, key| {
+            ask(runtime, &memory, seconds(now), "192.0.2.1:80", key, BODY).code()
+        };
+        assert_eq!(at(&runtime, blocked_at, WRONG), "invalid_api_key");
+        assert_eq!(at(runtime_now, now, RIGHT), expected, "{blocked_at} {now}");
+    }
+}
+
+#[test]
 fn strikes_count_within_their_time_alone() {
     let (runtime, memory) = (blocking(2), Memory::default());
     for minute in 0..5 {

@@ -12,8 +12,8 @@ use super::error::{Errors, Invalid, known, quoted, unknown_field, wrong_kind};
 #[derive(Debug, Clone, Copy)]
 pub enum Place<'p> {
     Root,
-    Member { name: &'p str, of: &'p Place<'p> },
-    Element { index: usize, of: &'p Place<'p> },
+    Member { name: &'p str, of: &'p Self },
+    Element { index: usize, of: &'p Self },
 }
 
 impl<'p> Place<'p> {

@@ -5,7 +5,7 @@
 //! member name only if it looks like a field (YAML reads `secret: {sk-abc}` as a member `sk-abc`).
 
 use core::fmt;
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use serde_json::Value;
 
@@ -28,7 +28,7 @@ pub struct ConfigError {
     message: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Segment {
     Field(String),
     Index(usize),
@@ -154,8 +154,9 @@ impl Errors {
 
     /// Adds those about places that nothing is known of yet.
     pub(crate) fn add_news(&mut self, more: Self) {
-        let known: HashSet<Vec<Segment>> = self.0.iter().map(|error| error.path.clone()).collect();
-        self.0.extend(more.0.into_iter().filter(|error| !known.contains(&error.path)));
+        let known = self.0.iter().enumerate().map(|(index, error)| (error.path(), index));
+        let known: HashMap<String, usize> = known.collect();
+        self.0.extend(more.0.into_iter().filter(|error| !known.contains_key(&error.path())));
     }
 
     pub(crate) fn add(&mut self, more: Option<Self>) {
@@ -197,8 +198,11 @@ pub(crate) fn unknown_field(accepted: &[&str]) -> String {
 
 /// `known: a, b, c`, bounded; `none is known`.
 pub(crate) fn known<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
-    let mut names = names.into_iter();
-    let mut listed: Vec<&str> = names.by_ref().take(LISTED_NAMES).collect();
+    list(&mut names.into_iter())
+}
+
+fn list<'a>(names: &mut dyn Iterator<Item = &'a str>) -> String {
+    let mut listed: Vec<&str> = names.take(LISTED_NAMES).collect();
     if listed.is_empty() {
         return "none is known".to_owned();
     }

@@ -58,10 +58,48 @@ impl Decode for Dollars {
 fn number(value: &Value) -> Option<f64> {
     match value {
         Value::Number(number) => number.as_f64(),
-        Value::String(text) => {
-            let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-            text.parse().ok().filter(|_| plain)
-        }
+        Value::String(text) => decimal(text),
         _ => None,
+    }
+}
+
+/// Digits, and a point at most; what follows the twelfth place is smaller than anything counted.
+fn decimal(text: &str) -> Option<f64> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let plain = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
+    if !plain(whole) || !plain(fraction) || whole.len() + fraction.len() == 0 {
+        return None;
+    }
+    let places = fraction.get(..12).unwrap_or(fraction);
+    let digits: u64 = format!("{whole}{places}").parse().ok()?;
+    let places = u32::try_from(places.len()).ok()?;
+    Some(digits as f64 / 10_u64.pow(places) as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decimals() {
+        let table = [
+            ("3", Some(3.0)),
+            ("0.15", Some(0.15)),
+            (".5", Some(0.5)),
+            ("5.", Some(5.0)),
+            ("007.250", Some(7.25)),
+            ("1000000000", Some(1e9)),
+            ("0.0000010000000000000000009", Some(1e-6)),
+            ("", None),
+            (".", None),
+            ("1.2.3", None),
+            ("-1", None),
+            ("1e3", None),
+            ("NaN", None),
+            ("100000000000000000000000000000000000000000", None),
+        ];
+        for (text, number) in table {
+            assert_eq!(decimal(text), number, "{text}");
+        }
     }
 }

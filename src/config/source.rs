@@ -66,7 +66,8 @@ impl Document {
     /// Not JSON, or nested too deep.
     pub(crate) fn from_json(bytes: &[u8]) -> serde_json::Result<Self> {
         let mut errors = Errors::default();
-        let mut json = serde_json::Deserializer::from_slice(bytes);
+        let text = core::str::from_utf8(bytes).map_err(de::Error::custom)?;
+        let mut json = serde_json::Deserializer::from_str(text);
         let root = Node { location: Place::Root, depth: 0, errors: &mut errors };
         let value = root.deserialize(&mut json)?;
         json.end()?;

@@ -352,8 +352,8 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn read<T: Decode>(value: Value) -> Option<T> {
-        T::decode(&value, Place::Root).ok()
+    fn read<T: Decode>(value: &Value) -> Option<T> {
+        T::decode(value, Place::Root).ok()
     }
 
     #[test]
@@ -367,7 +367,7 @@ mod tests {
             ("user@host", None),
         ];
         for (text, expected) in hosts {
-            let host = read::<Host>(json!(text)).map(|host| host.0);
+            let host = read::<Host>(&json!(text)).map(|host| host.0);
             assert_eq!(host.as_deref(), expected, "{text:?}");
         }
         let paths = [
@@ -382,7 +382,7 @@ mod tests {
             ("/a b", None),
         ];
         for (text, expected) in paths {
-            let path = read::<BasePath>(json!(text)).map(|path| path.0);
+            let path = read::<BasePath>(&json!(text)).map(|path| path.0);
             assert_eq!(path.as_deref(), expected, "{text:?}");
         }
         let headers = [
@@ -393,7 +393,7 @@ mod tests {
             ("x-keyward-state", None),
         ];
         for (text, expected) in headers {
-            let header = read::<HeaderName>(json!(text)).map(|header| header.0);
+            let header = read::<HeaderName>(&json!(text)).map(|header| header.0);
             assert_eq!(header.as_deref(), expected, "{text:?}");
         }
     }
@@ -410,8 +410,8 @@ mod tests {
             ("modèle", false, false),
         ];
         for (text, pattern, target) in table {
-            assert_eq!(read::<ModelPattern>(json!(text)).is_some(), pattern, "{text:?}");
-            assert_eq!(read::<TargetModel>(json!(text)).is_some(), target, "{text:?}");
+            assert_eq!(read::<ModelPattern>(&json!(text)).is_some(), pattern, "{text:?}");
+            assert_eq!(read::<TargetModel>(&json!(text)).is_some(), target, "{text:?}");
         }
     }
 
@@ -429,7 +429,7 @@ mod tests {
             (json!(true), None),
         ];
         for (value, expected) in table {
-            assert_eq!(read::<Bytes>(value.clone()).map(|bytes| bytes.0), expected, "{value}");
+            assert_eq!(read::<Bytes>(&value).map(|bytes| bytes.0), expected, "{value}");
         }
     }
 }

@@ -227,7 +227,45 @@ fn what_is_wrong_with_a_message_of_the_system_is_said_by_its_place() {
     }
 }
 
-// --- both ---
+// --- chat completions ---
+
+/// What providers and client libraries put beside the content of an answer comes back with it.
+#[test]
+fn what_an_answer_had_beside_its_content_is_no_obstacle() {
+    let hi = json!({"role": "user", "content": "hi"});
+    let answer = json!({"role": "assistant", "content": "yes", "function_call": null, "annotations": [], "audio": {"id": "a"},
+        "citations": ["https://x.example/"], "executed_tools": [], "provider_specific_fields": {"refusal": null},
+        "tool_calls": [{"id": "1", "type": "function", "index": 0, "provider_specific_fields": {},
+            "function": {"name": "f", "arguments": "{}", "provider_specific_fields": {}}}]});
+    let sent = |message: Value| {
+        let asked = json!({"model": "fast", "messages": [hi, message]});
+        written("anthropic", Endpoint::ChatCompletions, &asked)
+    };
+    assert_eq!(
+        sent(answer).unwrap()["messages"][1],
+        json!({"role": "assistant", "content": [
+            {"type": "text", "text": "yes"}, {"type": "tool_use", "id": "1", "name": "f", "input": {}}]})
+    );
+    for (message, param) in [
+        (json!({"role": "user", "content": "x", "citations": []}), "messages[1].citations"),
+        (
+            json!({"role": "tool", "tool_call_id": "1", "content": "x", "is_error": true}),
+            "messages[1].is_error",
+        ),
+        (
+            json!({"role": "assistant", "content": null, "function_call": {"name": "f", "arguments": "{}"}}),
+            "messages[1].function_call",
+        ),
+        (
+            json!({"role": "assistant", "content": null, "tool_calls": [{"id": "1", "type": "custom", "custom": {}}]}),
+            "messages[1].tool_calls[0].type",
+        ),
+    ] {
+        assert_eq!(sent(message).unwrap_err().param, param);
+    }
+}
+
+// --- all ---
 
 /// What a client of one call at most gets where a provider calls two, streamed or not.
 #[test]

@@ -53,7 +53,7 @@ pub(super) fn count(path: &str, value: &str) -> Result<u64, Unsupported> {
 
 /// A number as it was written.
 pub(super) fn number<'a>(path: &str, value: &'a str) -> Result<&'a RawValue, Unsupported> {
-    value.parse::<f64>().map_err(|_| must_be(path, "a number"))?;
+    members::float(value).ok_or_else(|| must_be(path, "a number"))?;
     raw(path, value)
 }
 

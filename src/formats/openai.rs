@@ -29,7 +29,8 @@
 //! # Messages
 //!
 //! Every role and every kind of content part but `function` messages. `cache_control` on parts, messages and
-//! tools is passed on, as Anthropic's and OpenRouter's clients write it.
+//! tools is passed on, as Anthropic's and OpenRouter's clients write it. What an assistant's message has beside all that
+//! (`annotations`, `citations`, a library's notes) is dropped: it came with the answer of another model.
 //!
 //! Thinking has no place in chat completions. It goes out as `reasoning_content`, which most clients show, and
 //! complete with its signatures as `reasoning_details`

@@ -35,18 +35,24 @@ impl Shape {
         let end = rest.bytes().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20))?;
         let (text, rest) = rest.split_at_checked(end)?;
         let rest = strip_prefix(rest, &self.middle)?;
-        let other = rest.strip_suffix(self.tail.as_str())?;
-        (!text.is_empty()).then_some((text, other))
+        let (other, tail) = rest.split_at_checked(rest.len().checked_sub(self.tail.len())?)?;
+        let fits = !text.is_empty() && same(tail.as_bytes(), self.tail.as_bytes());
+        fits.then_some((text, other))
     }
 }
 
-/// By words: in wasm, slices are compared byte by byte.
 fn strip_prefix<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
     let start = text.as_bytes().get(..prefix.len())?;
-    let ((a, a_rest), (b, b_rest)) = (start.as_chunks::<8>(), prefix.as_bytes().as_chunks::<8>());
+    text.get(prefix.len()..).filter(|_| same(start, prefix.as_bytes()))
+}
+
+/// By words: in wasm, slices are compared byte by byte.
+pub(super) fn same(a: &[u8], b: &[u8]) -> bool {
+    let ((words, rest), (other_words, other_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
     let word = |bytes: &[u8; 8]| u64::from_ne_bytes(*bytes);
-    let same = a.iter().zip(b).all(|(a, b)| word(a) == word(b)) && a_rest == b_rest;
-    text.get(prefix.len()..).filter(|_| same)
+    a.len() == b.len()
+        && words.iter().zip(other_words).all(|(a, b)| word(a) == word(b))
+        && rest == other_rest
 }
 
 #[cfg(test)]

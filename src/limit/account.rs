@@ -14,7 +14,7 @@
 //! free after [`LEASE`].
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -283,7 +283,7 @@ impl Holder {
 /// What the requests of one VM hold, by slot.
 #[derive(Debug, Default)]
 pub struct Leases {
-    held: BTreeMap<String, u32>,
+    held: HashMap<String, u32>,
     renewed: UnixTime,
 }
 

@@ -6,7 +6,7 @@ mod costs;
 mod environment;
 mod temporary;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashMap;
 
 use self::environment::unread_variables;
 use super::{
@@ -62,10 +62,10 @@ impl Runtime {
     ) -> Result<Self, Vec<ConfigError>> {
         let mut compiler = Compiler::new(environment, core::mem::take(&mut config.errors));
         compiler.check_names(&config.providers, &config.key_pools);
-        compiler.check_unique("models", config.models.iter().map(Named::name));
-        compiler.check_unique("consumers", config.consumers.iter().map(Named::name));
-        compiler.check_unique("teams", config.teams.iter().map(Named::name));
-        compiler.check_unique("roles", config.roles.iter().map(Named::name));
+        compiler.check_unique("models", &mut config.models.iter().map(Named::name));
+        compiler.check_unique("consumers", &mut config.consumers.iter().map(Named::name));
+        compiler.check_unique("teams", &mut config.teams.iter().map(Named::name));
+        compiler.check_unique("roles", &mut config.roles.iter().map(Named::name));
         compiler.check_key_count(&config);
 
         let admin = compiler.admin(&config.admin);
@@ -116,6 +116,8 @@ struct Compiler<'e> {
 
 /// Where to look for a key, best first.
 type Levels = Vec<Vec<KeyIndex>>;
+/// The keys of pools by their names.
+type Pools<'n> = Vec<(&'n str, Levels)>;
 
 impl<'e> Compiler<'e> {
     const fn new(environment: Environment<'e>, errors: Errors) -> Self {
@@ -128,8 +130,8 @@ impl<'e> Compiler<'e> {
         providers: &[Entry<config::Provider>],
         pools: &[Entry<config::KeyPool>],
     ) {
-        self.check_unique("providers", providers.iter().map(Named::name));
-        self.check_unique("key_pools", pools.iter().map(Named::name));
+        self.check_unique("providers", &mut providers.iter().map(Named::name));
+        self.check_unique("key_pools", &mut pools.iter().map(Named::name));
         for (index, name) in pools.iter().map(Named::name).enumerate() {
             let first = name.and_then(|n| providers.iter().position(|p| p.name() == Some(n)));
             if let (Some(name), Some(first)) = (name, first) {
@@ -143,17 +145,15 @@ impl<'e> Compiler<'e> {
     fn check_unique<'n>(
         &mut self,
         section: &'static str,
-        names: impl Iterator<Item = Option<&'n str>>,
+        names: &mut dyn Iterator<Item = Option<&'n str>>,
     ) {
-        let mut seen = HashMap::new();
+        let mut seen = Positions::default();
         for (index, name) in names.enumerate() {
             let Some(name) = name else { continue };
-            if let Some(first) = seen.get(name) {
+            if let Some(first) = seen.note(name, index) {
                 let message = format!("{} is also the name of {section}[{first}]", quoted(name));
                 let location = ROOT.member(section);
                 self.errors.push(location.element(index).member("name"), message);
-            } else {
-                seen.insert(name, index);
             }
         }
     }
@@ -184,9 +184,9 @@ impl<'e> Compiler<'e> {
     }
 
     /// The keys of each pool by tier. A broken pool has none, and is an error already.
-    fn pools<'c>(&mut self, pools: &'c [Entry<config::KeyPool>]) -> HashMap<&'c str, Levels> {
+    fn pools<'c>(&mut self, pools: &'c [Entry<config::KeyPool>]) -> Pools<'c> {
         let location = ROOT.member("key_pools");
-        let mut compiled = HashMap::new();
+        let mut compiled = Pools::new();
         for (index, entry) in pools.iter().enumerate() {
             let levels = entry.read().map_or_else(Levels::new, |pool| {
                 self.keys(&Owner::Pool(&pool.name.0), &pool.keys.0, location.element(index))
@@ -199,8 +199,8 @@ impl<'e> Compiler<'e> {
     fn providers(
         &mut self,
         providers: &[Entry<config::Provider>],
-        pools: &HashMap<&str, Levels>,
-        brought: &HashSet<&str>,
+        pools: &Pools<'_>,
+        brought: &Positions<'_>,
     ) -> Vec<Provider> {
         let location = ROOT.member("providers");
         let mut compiled = Vec::new();
@@ -214,8 +214,8 @@ impl<'e> Compiler<'e> {
     fn provider(
         &mut self,
         written: &config::Provider,
-        pools: &HashMap<&str, Levels>,
-        brought: &HashSet<&str>,
+        pools: &Pools<'_>,
+        brought: &Positions<'_>,
         location: Place<'_>,
     ) -> Option<Provider> {
         let name = written.name.0.as_str();
@@ -339,7 +339,7 @@ impl<'e> Compiler<'e> {
     fn shared_levels(
         &mut self,
         names: &[config::values::Name],
-        pools: &HashMap<&str, Levels>,
+        pools: &Pools<'_>,
         location: Place<'_>,
     ) -> Levels {
         let location = location.member("pools");
@@ -348,10 +348,10 @@ impl<'e> Compiler<'e> {
             let location = location.element(index);
             if names.iter().take(index).any(|earlier| earlier == name) {
                 self.errors.push(location, format!("{} is listed twice", quoted(&name.0)));
-            } else if let Some(shared) = pools.get(name.0.as_str()) {
+            } else if let Some((_, shared)) = pools.iter().rfind(|(pool, _)| *pool == name.0) {
                 levels.extend(shared.iter().cloned());
             } else {
-                let mut pools: Vec<&str> = pools.keys().copied().collect();
+                let mut pools: Vec<&str> = pools.iter().map(|(pool, _)| *pool).collect();
                 sorted::by_key(&mut pools, |pool| *pool);
                 let message = format!("{} is not a key pool; {}", quoted(&name.0), known(pools));
                 self.errors.push(location, message);
@@ -363,19 +363,24 @@ impl<'e> Compiler<'e> {
     /// Adds the keys of one owner; their indices by tier, the lowest first.
     fn keys(&mut self, owner: &Owner<'_>, keys: &[config::Key], location: Place<'_>) -> Levels {
         let location = location.member("keys");
-        let mut seen = HashMap::new();
-        let mut tiers: BTreeMap<u32, Vec<KeyIndex>> = BTreeMap::new();
+        let mut seen = Positions::default();
+        let mut tiers: Vec<(u32, Vec<KeyIndex>)> = Vec::new();
         for (index, key) in keys.iter().enumerate() {
             let at = location.element(index);
-            if let Some(first) = seen.insert(key.id.0.as_str(), index) {
+            if let Some(first) = seen.note(key.id.0.as_str(), index) {
                 let message = format!("{} is also the id of keys[{first}]", quoted(&key.id.0));
                 self.errors.push(at.member("id"), message);
             }
             let Some(secret) = self.secret(&key.secret, at) else { continue };
-            tiers.entry(key.tier.to_u32()).or_default().push(self.keys.len());
+            let tier = key.tier.to_u32();
+            match tiers.iter_mut().find(|(known, _)| *known == tier) {
+                Some((_, level)) => level.push(self.keys.len()),
+                None => tiers.push((tier, vec![self.keys.len()])),
+            }
             self.keys.push(owner.key(key, secret));
         }
-        tiers.into_values().collect()
+        sorted::by_key(&mut tiers, |(tier, _)| *tier);
+        tiers.into_iter().map(|(_, level)| level).collect()
     }
 
     fn secret(&mut self, source: &SecretSource, location: Place<'_>) -> Option<Secret> {
@@ -479,16 +484,12 @@ impl<'e> Compiler<'e> {
     }
 
     fn warn_of_unused(&mut self, config: &Config, models: &Models, compiled: &[Provider]) {
-        let targets: HashSet<&str> = models
-            .list
-            .iter()
-            .flat_map(|model| &model.targets)
-            .filter_map(|target| compiled.get(target.provider))
-            .map(|provider| provider.name.as_str())
-            .collect();
+        let targets = models.list.iter().flat_map(|model| &model.targets);
+        let targets = targets.filter_map(|target| compiled.get(target.provider));
+        let targets = Positions::of(&mut targets.map(|provider| provider.name.as_str()));
         let providers = config.providers.iter().filter_map(Entry::read);
-        let pools: HashSet<&str> =
-            providers.flat_map(|p| &p.pools.0).map(|pool| pool.0.as_str()).collect();
+        let pools = providers.flat_map(|p| &p.pools.0);
+        let pools = Positions::of(&mut pools.map(|pool| pool.0.as_str()));
         for name in config.providers.iter().filter_map(Named::name) {
             if !targets.contains(name) {
                 self.warnings.push(format!("no model uses the provider {name}"));
@@ -515,9 +516,40 @@ impl<'e> Compiler<'e> {
 }
 
 /// Providers that consumers bring keys for.
-fn brought(consumers: &[Entry<config::consumers::Consumer>]) -> HashSet<&str> {
+fn brought(consumers: &[Entry<config::consumers::Consumer>]) -> Positions<'_> {
     let keys = consumers.iter().filter_map(Entry::read).flat_map(|c| &c.provider_keys.0);
-    keys.map(|own| own.provider.0.as_str()).collect()
+    Positions::of(&mut keys.map(|own| own.provider.0.as_str()))
+}
+
+/// Where a name came first. The one table of this module: another type of keys or values would be its code again.
+#[derive(Default)]
+struct Positions<'n>(HashMap<&'n str, usize>);
+
+impl<'n> Positions<'n> {
+    fn of(names: &mut dyn Iterator<Item = &'n str>) -> Self {
+        let mut positions = Self::default();
+        for (position, name) in names.enumerate() {
+            positions.note(name, position);
+        }
+        positions
+    }
+
+    /// Where the name was before, if it was.
+    fn note(&mut self, name: &'n str, position: usize) -> Option<usize> {
+        let first = self.get(name);
+        if first.is_none() {
+            self.0.insert(name, position);
+        }
+        first
+    }
+
+    fn get(&self, name: &str) -> Option<usize> {
+        self.0.get(name).copied()
+    }
+
+    fn contains(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
 }
 
 /// Who has a key.

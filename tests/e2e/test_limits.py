@@ -141,7 +141,7 @@ def test_places_are_free_when_streams_end_however_they_end(start, stage):
     gateway = gateway_of(start, [consumer("acme", limits=[{"concurrency": 2}])], stage, concurrency=4)
 
     def streaming(gate, *rest):
-        gateway.on("openai/a", replies.stream(pieces=[replies.stream_events()[0], gate, *rest]))
+        gateway.on("openai/a", replies.stream(pieces=[*replies.stream_events()[:2], gate, *rest]))
         client = Client(gateway.port)
         context = client.streaming("POST", "/v1/chat/completions", chat_body(stream=True), bearer("acme"))
         answer, pieces = context.__enter__()
@@ -159,7 +159,7 @@ def test_places_are_free_when_streams_end_however_they_end(start, stage):
 
     for ending in ("whole", "left", "reset"):
         gates = [Gate(), Gate()]
-        rest = [Fault.RESET] if ending == "reset" else replies.stream_events()[1:]
+        rest = [Fault.RESET] if ending == "reset" else replies.stream_events()[2:]
         open_streams = [streaming(gate, *rest) for gate in gates]
         assert refused()
         client, context, pieces = open_streams[0]
@@ -189,7 +189,7 @@ def test_what_a_trapped_vm_held_is_free_after_the_lease(start, tmp_path):
     gateway = gateway_of(start, [consumer("acme", limits=[{"concurrency": 1}])], change=change)
     gateway.trap_expected = True
     gate = Gate()
-    gateway.on("openai/a", replies.stream(pieces=[replies.stream_events()[0], gate]))
+    gateway.on("openai/a", replies.stream(pieces=[*replies.stream_events()[:2], gate]))
     with gateway.client.streaming("POST", "/v1/chat/completions", chat_body(stream=True), bearer("acme")) as (answer, pieces):
         assert answer.status == 200
         next(pieces)

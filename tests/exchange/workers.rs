@@ -23,7 +23,7 @@ fn storm(world: &World, count: usize) -> Vec<Got> {
         world.memory.mismatches.set((world.draw() % 3) as u32);
         answers.push(world.ask(&request));
     }
-    assert!(world.answered_meanwhile.borrow().len() * 2 > count, "hardly any interleaving");
+    assert!(world.answered_meanwhile.borrow().len() * 4 > count, "hardly any interleaving");
     answers.append(&mut world.answered_meanwhile.borrow_mut());
     answers
 }

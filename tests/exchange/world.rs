@@ -261,7 +261,7 @@ impl World {
         const DEEPEST: u32 = 6;
         if self.depth.get() >= DEEPEST
             || self.meanwhile.borrow().is_empty()
-            || !self.draw().is_multiple_of(5)
+            || !self.draw().is_multiple_of(4)
         {
             return;
         }

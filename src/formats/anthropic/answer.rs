@@ -45,7 +45,7 @@ pub(super) struct WireBlock<'a> {
 
 /// `None`: it is no answer.
 pub(in crate::formats) fn read(body: &[u8]) -> Option<Answer<'_>> {
-    let message: Message<'_> = serde_json::from_slice(body).ok()?;
+    let message: Message<'_> = members::parse(body)?;
     let mut counts = Counts::default();
     let mut service_tier = None;
     if let Some(usage) = message.usage {

@@ -10,6 +10,7 @@ use super::model::{self, Model};
 use super::schema;
 use crate::conversation::{CacheMark, Effort, Output, Request, Tool, ToolChoice, Unsupported};
 use crate::formats::json::{must_be, not_supported};
+use crate::members;
 
 #[derive(Serialize)]
 struct Body<'a> {
@@ -221,7 +222,7 @@ pub(in crate::formats) fn sampling<'a>(
     if thinks || abilities.sampling() == model::Sampling::None {
         return (None, None, None);
     }
-    let is_too_hot = |number: &&RawValue| number.get().parse::<f64>().is_ok_and(|t| t > 1.0);
+    let is_too_hot = |number: &&RawValue| members::float(number.get()).is_some_and(|t| t > 1.0);
     let temperature = match sampling.temperature.filter(is_too_hot) {
         Some(_) => serde_json::from_str("1").ok(),
         None => sampling.temperature,

@@ -10,6 +10,7 @@ use super::model::Family;
 use crate::conversation::{Block as From, Effort, Output, Request, ToolChoice, Unsupported};
 use crate::formats::anthropic::{self, schema};
 use crate::formats::json::{must_be, not_supported};
+use crate::members;
 use crate::sorted;
 
 #[derive(Serialize)]
@@ -265,7 +266,7 @@ fn is_recent_claude(family: Family) -> bool {
 
 /// Converse's end of the scale.
 fn at_most_one(number: &RawValue) -> &RawValue {
-    let is_above = number.get().parse::<f64>().is_ok_and(|number| number > 1.0);
+    let is_above = members::float(number.get()).is_some_and(|number| number > 1.0);
     let one = || serde_json::from_str("1").unwrap_or(number);
     if is_above { one() } else { number }
 }

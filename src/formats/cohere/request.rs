@@ -11,6 +11,7 @@ use crate::conversation::{
 };
 use crate::formats::anthropic::schema;
 use crate::formats::json::{empty, must_be, not_supported};
+use crate::members;
 
 #[derive(Serialize)]
 struct Body<'a> {
@@ -331,7 +332,7 @@ fn thinking(request: &Request<'_>, model: &str) -> Option<Thinking> {
 
 /// The number as it was written, or the end of the scale that it is beyond.
 fn within<'a>(number: &'a RawValue, least: &'static str, most: &'static str) -> &'a RawValue {
-    let of = |text: &str| text.parse::<f64>().unwrap_or_default();
+    let of = |text: &str| members::float(text).unwrap_or_default();
     let value = of(number.get());
     let end = if value < of(least) {
         least

@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 
 use super::grounding;
 use crate::conversation::{Answer, Block, Failure, FailureKind, Finish, FinishReason, Part};
+use crate::formats::shape::same;
 use crate::random::hash;
 use crate::usage::{self, Usage};
 
@@ -155,7 +156,7 @@ fn unindented(json: &str) -> Cow<'_, str> {
 /// `None`: it is no answer.
 /// `nonce`: for ids of calls in an answer without one.
 pub(in crate::formats) fn read(body: &[u8], nonce: u64) -> Option<Answer<'_>> {
-    let chunk: Chunk<'_> = serde_json::from_slice(body).ok()?;
+    let chunk: Chunk<'_> = crate::members::parse(body)?;
     let mut counts = Counts::default();
     if let Some(usage) = chunk.usage_metadata {
         counts.note(usage.get());
@@ -292,7 +293,7 @@ pub(super) struct Counts {
 impl Counts {
     /// Whether this is news. `None`: there are no counts in it.
     pub(super) fn note(&mut self, metadata: &str) -> Option<bool> {
-        if self.read == metadata {
+        if same(self.read.as_bytes(), metadata.as_bytes()) {
             return Some(false);
         }
         let usage = usage::parse(metadata.as_bytes())?;

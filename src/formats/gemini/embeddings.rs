@@ -157,7 +157,7 @@ struct Statistics {
 
 /// `None`: it is no answer.
 pub(in crate::formats) fn read(body: &[u8]) -> Option<Answer<'_>> {
-    let wire: Wire<'_> = serde_json::from_slice(body).ok()?;
+    let wire: Wire<'_> = members::parse(body)?;
     let predictions = wire.predictions.map(|list| list.into_iter().map(|p| p.embeddings).collect());
     let list: Vec<Vector<'_>> = wire.embeddings.or(predictions)?;
     let counted = list.iter().filter_map(|vector| vector.statistics.as_ref()?.token_count);

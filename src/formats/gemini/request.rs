@@ -10,6 +10,7 @@ use super::content::{self, Content};
 use super::model::{Model, Thinking};
 use crate::conversation::{Output, Request, Tool, ToolChoice, Unsupported};
 use crate::formats::json::not_supported;
+use crate::members;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -99,7 +100,7 @@ pub(in crate::formats) fn write(
     let (system_instruction, contents) = content::write(request, model, service)?;
     let functions: Vec<_> = request.tools.iter().map(declare).collect();
     let sampling = &request.sampling;
-    let is_telling = |number: &&RawValue| number.get().parse::<f64>().is_ok_and(|n| n != 0.0);
+    let is_telling = |number: &&RawValue| members::float(number.get()).is_some_and(|n| n != 0.0);
     let is_seed = |number: &&RawValue| number.get().parse::<i32>().is_ok();
     let (response_mime_type, response_json_schema) = match request.output {
         Output::Text => (None, None),

@@ -20,7 +20,7 @@ struct Read<'a> {
 }
 
 pub(super) fn message<'a>(path: &str, value: &'a str) -> Result<Message<'a>, Unsupported> {
-    let mut read = Read::default();
+    let (mut read, mut unknown) = (Read::default(), None);
     members(path, value, |name, value| {
         let at = || format!("{path}.{name}");
         match name {
@@ -32,10 +32,10 @@ pub(super) fn message<'a>(path: &str, value: &'a str) -> Result<Message<'a>, Uns
             "reasoning_content" | "reasoning" => read.reasoning = Some(string(&at(), value)?),
             "reasoning_details" => read.details = Some(value),
             "cache_control" => read.cache = Some(cache(&at(), value)?),
-            // `name` tells speakers apart, which no other format does. Clients send an answer back as it came,
-            // with what it had beside content: `annotations` and the id of `audio` say nothing to a model.
-            "name" | "annotations" | "audio" => {}
-            _ => return Err(not_supported(at())),
+            // It tells speakers apart, which no other format does.
+            "name" => {}
+            "function_call" => return Err(not_supported(at())),
+            _ => unknown = Some(not_supported(at())),
         }
         Ok(())
     })?;
@@ -46,6 +46,11 @@ pub(super) fn message<'a>(path: &str, value: &'a str) -> Result<Message<'a>, Uns
         "assistant" => Role::Assistant,
         _ => return Err(not_supported(format!("{path}.role"))),
     };
+    // Clients send an answer back as it came, with what its provider put beside content (`annotations`, the id of
+    // `audio`, `citations`, …), and some with notes of their own: they say nothing to another model.
+    if let Some(unknown) = unknown.filter(|_| role != Role::Assistant) {
+        return Err(unknown);
+    }
     if read.role == "tool" {
         return Ok(Message { role, parts: vec![tool_result(path, read)?] });
     }
@@ -189,13 +194,14 @@ fn tool_call<'a>(path: &str, value: &'a str, parts: &mut Vec<Part<'a>>) -> Resul
             id = Some(string(&format!("{path}.id"), value)?);
             Ok(())
         }
-        ("type", "\"function\"") | ("index", _) => Ok(()),
+        ("type", "\"function\"") => Ok(()),
+        ("type", _) => Err(not_supported(format!("{path}.type"))),
         ("function", _) => members(path, value, |name, value| {
             let at = format!("{path}.function.{name}");
             match name {
                 "name" => tool = Some(string(&at, value)?),
                 "arguments" => arguments = string(&at, value)?,
-                _ => return Err(not_supported(at)),
+                _ => {}
             }
             Ok(())
         }),
@@ -203,7 +209,8 @@ fn tool_call<'a>(path: &str, value: &'a str, parts: &mut Vec<Part<'a>>) -> Resul
             signature = thought_signature(&format!("{path}.extra_content"), value)?;
             Ok(())
         }
-        _ => Err(not_supported(format!("{path}.{name}"))),
+        // As in the message around it.
+        _ => Ok(()),
     })?;
     let id = id.ok_or_else(|| must_be(&format!("{path}.id"), "given"))?;
     let name = tool.ok_or_else(|| must_be(&format!("{path}.function.name"), "given"))?;

@@ -208,7 +208,7 @@ pub(super) fn finish(word: Cow<'_, str>) -> Finish<'_> {
 
 /// `None`: it is no answer.
 pub(in crate::formats) fn read_answer(body: &[u8]) -> Option<Answer<'_>> {
-    let completion: Completion<'_> = serde_json::from_slice(body).ok()?;
+    let completion: Completion<'_> = crate::members::parse(body)?;
     let Choice { mut message, finish_reason } = completion.choices.into_iter().next()?;
     let mut parts: Vec<Part<'_>> = Vec::new();
     let (said, details) = message.thoughts();

@@ -79,7 +79,7 @@ impl stream::StreamReader for StreamReader {
                 each(Event::End);
             }
             _ => {
-                let chunk: Chunk<'_> = serde_json::from_slice(data).map_err(|_| Corrupt)?;
+                let chunk: Chunk<'_> = crate::members::parse(data).ok_or(Corrupt)?;
                 self.chunk(chunk, data, each)?;
             }
         }

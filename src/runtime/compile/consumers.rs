@@ -1,10 +1,10 @@
 //! Consumers, teams and roles: names resolved, keys digested, what the host has to tell collected.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use crate::config::decode::Place;
 
-use super::{Compiler, Entry, Named, Owner, ROOT};
+use super::{Compiler, Entry, Named, Owner, Positions, ROOT};
 use crate::config::Config;
 use crate::config::consumers::{self as written, Anonymous};
 use crate::config::error::{known, quoted};
@@ -27,17 +27,17 @@ struct References<'c> {
     roles: Names<'c>,
     teams: Names<'c>,
     /// Names of the roles that ask for a second factor, and of the teams that have one of them.
-    asking_roles: HashSet<&'c str>,
-    asking_teams: HashSet<&'c str>,
+    asking_roles: Positions<'c>,
+    asking_teams: Positions<'c>,
 }
 
 impl<'c> References<'c> {
     fn of(config: &'c Config) -> Self {
         let roles = config.roles.iter().filter_map(Entry::read).filter(|role| role.mfa.is_some());
-        let asking_roles: HashSet<&str> = roles.map(|role| role.name.0.as_str()).collect();
+        let asking_roles = Positions::of(&mut roles.map(|role| role.name.0.as_str()));
         let asks = |roles: &[Name]| roles.iter().any(|role| asking_roles.contains(role.0.as_str()));
         let teams = config.teams.iter().filter_map(Entry::read).filter(|team| asks(&team.roles.0));
-        let asking_teams = teams.map(|team| team.name.0.as_str()).collect();
+        let asking_teams = Positions::of(&mut teams.map(|team| team.name.0.as_str()));
         Self {
             asking_roles,
             asking_teams,
@@ -52,7 +52,7 @@ impl<'c> References<'c> {
 struct Names<'c> {
     what: &'static str,
     list: Vec<&'c str>,
-    positions: HashMap<&'c str, usize>,
+    positions: Positions<'c>,
 }
 
 impl<'c> Names<'c> {
@@ -61,7 +61,7 @@ impl<'c> Names<'c> {
         Entry<T>: Named,
     {
         let list: Vec<&str> = entries.iter().filter_map(Named::name).collect();
-        let positions = list.iter().enumerate().map(|(index, name)| (*name, index)).collect();
+        let positions = Positions::of(&mut list.iter().copied());
         Self { what, list, positions }
     }
 }
@@ -250,8 +250,10 @@ impl Compiler<'_> {
         admin: &[KeyDigest],
     ) -> Vec<ConsumerKey> {
         let location = ROOT.member("consumers");
-        let mut seen: HashMap<[u8; 32], (usize, usize)> = HashMap::new();
-        let mut compiled = Vec::new();
+        // Places in `compiled` by the beginning of the digest.
+        let mut seen: HashMap<u64, usize> = HashMap::new();
+        let mut compiled: Vec<ConsumerKey> = Vec::new();
+        let mut places: Vec<(usize, usize)> = Vec::new();
         for (consumer, entry) in consumers.iter().enumerate() {
             let Some(written) = entry.read() else { continue };
             let at = location.element(consumer);
@@ -259,7 +261,10 @@ impl Compiler<'_> {
             for (index, key) in written.keys.0.iter().enumerate() {
                 let at = at.element(index);
                 let Some(digest) = self.presented_key(&key.key, at) else { continue };
-                if let Some((other, first)) = seen.get(&digest.0) {
+                let place = *seen.entry(digest.prefix()).or_insert(compiled.len());
+                if compiled.get(place).is_some_and(|earlier| earlier.digest == digest)
+                    && let Some((other, first)) = places.get(place)
+                {
                     let message = format!("the same key as consumers[{other}].keys[{first}]");
                     self.errors.push(at, message);
                     continue;
@@ -268,7 +273,7 @@ impl Compiler<'_> {
                     self.warnings
                         .push(format!("a key of consumer {} is an admin key, too", written.name.0));
                 }
-                seen.insert(digest.0, (consumer, index));
+                places.push((consumer, index));
                 let (enabled, valid) = (key.enabled, key.valid);
                 compiled.push(ConsumerKey { digest, consumer, enabled, valid });
             }
@@ -358,7 +363,7 @@ impl Compiler<'_> {
 
     /// The position of a name among those that there are.
     fn find(&mut self, names: &Names<'_>, name: &Name, at: Place<'_>) -> Option<usize> {
-        let found = names.positions.get(name.0.as_str()).copied();
+        let found = names.positions.get(&name.0);
         if found.is_none() {
             let known = known(names.list.iter().copied());
             self.errors.push(at, format!("{} is not {}; {known}", quoted(&name.0), names.what));
@@ -382,21 +387,29 @@ impl Compiler<'_> {
                     .push(format!("consumers without a key, whom nobody can be: {listed}"));
             }
         }
-        let teams: HashSet<usize> = consumers.list.iter().filter_map(|c| c.team).collect();
-        for (index, team) in consumers.teams.iter().enumerate() {
-            if !teams.contains(&index) {
-                self.warnings.push(format!("no consumer is in the team {}", team.name));
-            }
+        let teams =
+            marked(consumers.teams.len(), &mut consumers.list.iter().filter_map(|c| c.team));
+        for (team, _) in consumers.teams.iter().zip(teams).filter(|(_, is_used)| !is_used) {
+            self.warnings.push(format!("no consumer is in the team {}", team.name));
         }
         let of_consumers = consumers.list.iter().flat_map(|c| &c.roles);
         let of_teams = consumers.teams.iter().flat_map(|team| &team.roles);
-        let roles: HashSet<usize> = of_consumers.chain(of_teams).copied().collect();
-        for (index, role) in consumers.roles.iter().enumerate() {
-            if !roles.contains(&index) {
-                self.warnings.push(format!("nobody has the role {}", role.name));
-            }
+        let roles = marked(consumers.roles.len(), &mut of_consumers.chain(of_teams).copied());
+        for (role, _) in consumers.roles.iter().zip(roles).filter(|(_, is_used)| !is_used) {
+            self.warnings.push(format!("nobody has the role {}", role.name));
         }
     }
+}
+
+/// Which of `count` positions there are.
+fn marked(count: usize, positions: &mut dyn Iterator<Item = usize>) -> Vec<bool> {
+    let mut marks = vec![false; count];
+    for position in positions {
+        if let Some(mark) = marks.get_mut(position) {
+            *mark = true;
+        }
+    }
+    marks
 }
 
 /// What rules and sources need to be told of each request.

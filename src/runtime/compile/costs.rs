@@ -1,7 +1,5 @@
 //! Prices of providers, and whether every limit on cost can be kept: a model without a price would cost nothing.
 
-use std::collections::{HashMap, HashSet};
-
 use super::{Compiler, ROOT};
 use crate::config::addresses::ClientAddress;
 use crate::config::error::{known, quoted};
@@ -9,8 +7,8 @@ use crate::config::{Config, Entry};
 use crate::consumer::rule::{Pattern, Rule, Rules};
 use crate::consumer::{Consumer, Consumers};
 use crate::limit::{Limits, Unit};
-use crate::price::{Price, Prices};
-use crate::runtime::{Key, KeyIndex, Model, Models, Provider, ProviderIndex};
+use crate::price::Price;
+use crate::runtime::{Key, Model, Models, Provider, ProviderIndex};
 use crate::sorted;
 
 /// Models that an error lists.
@@ -27,14 +25,12 @@ struct Unpriced<'r> {
 impl Compiler<'_> {
     pub(super) fn prices(&mut self, config: &Config, providers: &mut [Provider]) {
         let location = ROOT.member("prices");
-        let names: Vec<&str> = providers.iter().map(|p| p.name.as_str()).collect();
-        let mut by_provider: HashMap<usize, Prices> = HashMap::new();
         for (index, entry) in config.prices.iter().enumerate() {
             let Some(written) = entry.read() else { continue };
             let at = location.element(index);
             let name = written.provider.0.as_str();
-            let Some(provider) = names.iter().position(|known| *known == name) else {
-                let known = known(names.iter().copied());
+            let Some(provider) = providers.iter().position(|known| known.name == name) else {
+                let known = known(providers.iter().map(|known| known.name.as_str()));
                 let message = format!("{} is not a provider; {known}", quoted(name));
                 // A provider that could not be read is an error already.
                 let is_broken = config.providers.iter().any(|entry| entry.read().is_none());
@@ -51,7 +47,7 @@ impl Compiler<'_> {
                 reasoning: written.reasoning.unwrap_or(written.output).0,
                 long: None,
             };
-            let prices = by_provider.entry(provider).or_default();
+            let Some(Provider { prices, .. }) = providers.get_mut(provider) else { continue };
             let (list, model) = match written.model.0.strip_suffix('*') {
                 Some(prefix) => (&mut prices.prefixes, prefix),
                 None => (&mut prices.exact, written.model.0.as_str()),
@@ -62,11 +58,8 @@ impl Compiler<'_> {
             }
             list.push((model.to_owned(), price));
         }
-        for (index, mut prices) in by_provider {
+        for Provider { prices, .. } in providers {
             sorted::by_key(&mut prices.prefixes, |(prefix, _)| core::cmp::Reverse(prefix.len()));
-            if let Some(provider) = providers.get_mut(index) {
-                provider.prices = prices;
-            }
         }
     }
 
@@ -144,13 +137,15 @@ impl Compiler<'_> {
         let own = consumers.list.iter().flat_map(|consumer| &consumer.own_keys);
         let own = own.map(|own| (own.provider, &own.levels));
         let levels = providers.iter().map(|provider| &provider.levels).enumerate().chain(own);
-        let mut seen: HashSet<KeyIndex> = HashSet::new();
+        let mut seen = vec![false; self.keys.len()];
         let mut found = Vec::new();
         for (provider, levels) in levels {
             let here = || unpriced.iter().filter(|unpriced| unpriced.provider == provider);
             for index in levels.iter().flatten() {
                 let Some(key) = self.keys.get(*index).filter(|key| has_cost(key)) else { continue };
-                if let Some(message) = message(here()).filter(|_| seen.insert(*index)) {
+                let Some(seen) = seen.get_mut(*index).filter(|seen| !**seen) else { continue };
+                if let Some(message) = message(here()) {
+                    *seen = true;
                     found.push(format!("limits of the key {}: {message}", key.name));
                 }
             }

@@ -1,10 +1,8 @@
 //! Temporary keys and second factors: secrets read and checked.
 
-use std::collections::HashMap;
-
 use crate::config::decode::Place;
 
-use super::{Compiler, ROOT};
+use super::{Compiler, Positions, ROOT};
 use crate::config::consumers::Consumer;
 use crate::config::error::quoted;
 use crate::config::secrets::Hidden;
@@ -19,12 +17,12 @@ impl Compiler<'_> {
     pub(super) fn temporary_keys(&mut self, written: &TemporaryKeys) -> Signing {
         let at = ROOT.member("temporary_keys");
         let at = at.member("secrets");
-        let mut seen = HashMap::new();
+        let mut seen = Positions::default();
         let mut secrets = Vec::with_capacity(written.secrets.0.len());
         for (index, signing) in written.secrets.0.iter().enumerate() {
             let at = at.element(index);
             let id = signing.id.0.as_str();
-            if let Some(first) = seen.insert(id, index) {
+            if let Some(first) = seen.note(id, index) {
                 let message = format!("{} is also the id of secrets[{first}]", quoted(id));
                 self.errors.push(at.member("id"), message);
             }
