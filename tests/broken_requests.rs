@@ -1,8 +1,6 @@
 //! Requests as no client should send them: any member of any type, or not there. Each is written for its provider as
 //! valid JSON, or refused by the name of a member that the client knows.
 
-#![expect(clippy::unwrap_used, reason = "clippy allows it in test functions, not in their helpers")]
-
 mod bent;
 
 use bent::bent;
