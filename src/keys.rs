@@ -447,7 +447,7 @@ fn choose(
             let roomy = candidates.iter().any(|c| c.headroom >= LOW);
             best(candidates, |c| {
                 if roomy && c.headroom < LOW {
-                    return -1.0 + c.headroom;
+                    return f64::NEG_INFINITY;
                 }
                 spread(f64::from(c.key.weight) * c.headroom.max(0.001), random)
             })
