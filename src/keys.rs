@@ -461,10 +461,10 @@ fn choose(
     }
 }
 
-/// A key to sort by that makes each come first in proportion to its weight (Efraimidis, Spirakis 2006).
+/// A key to sort by, above zero, that makes each come first in proportion to its weight (Efraimidis, Spirakis 2006).
 fn spread(weight: f64, random: &mut Random) -> f64 {
-    // The logarithm of theirs, which sorts alike.
-    ln(random.unit()) / weight
+    // Sorts like theirs, whose logarithm is the negative inverse.
+    weight / -ln(random.unit())
 }
 
 fn best<'a>(
