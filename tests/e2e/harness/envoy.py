@@ -64,7 +64,7 @@ class Envoy:
 
     def _await_ready(self, address_path: Path):
         """Envoy reports readiness on its admin address only, so that is asked until it says so."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise EnvoyRefused(self.log())
