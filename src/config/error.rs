@@ -201,7 +201,7 @@ pub(crate) fn known<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     list(&mut names.into_iter())
 }
 
-fn list<'a>(names: &mut dyn Iterator<Item = &'a str>) -> String {
+fn list(names: &mut dyn Iterator<Item = &str>) -> String {
     let mut listed: Vec<&str> = names.take(LISTED_NAMES).collect();
     if listed.is_empty() {
         return "none is known".to_owned();

@@ -142,10 +142,10 @@ impl<'e> Compiler<'e> {
         }
     }
 
-    fn check_unique<'n>(
+    fn check_unique(
         &mut self,
         section: &'static str,
-        names: &mut dyn Iterator<Item = Option<&'n str>>,
+        names: &mut dyn Iterator<Item = Option<&str>>,
     ) {
         let mut seen = Positions::default();
         for (index, name) in names.enumerate() {
