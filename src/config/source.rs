@@ -182,8 +182,9 @@ fn number(value: f64) -> Value {
     if value.fract() == 0.0 && value.abs() <= MAX_EXACT_INTEGER {
         return Value::from(value as i64);
     }
-    // A `Struct` can hold what JSON cannot, NaN and the infinities; as text they fit no numeric field.
-    Number::from_f64(value).map_or_else(|| Value::String(value.to_string()), Value::Number)
+    // A `Struct` can hold what JSON cannot; as text it fits no numeric field.
+    let other = if value.is_nan() { "NaN" } else { "infinity" };
+    Number::from_f64(value).map_or_else(|| Value::String(other.to_owned()), Value::Number)
 }
 
 fn deeper(depth: usize) -> Result<usize, String> {
@@ -283,6 +284,7 @@ mod tests {
             (Kind::NumberValue(0.5), json!(0.5)),
             (Kind::NumberValue(1e300), json!(1e300)),
             (Kind::NumberValue(f64::NAN), json!("NaN")),
+            (Kind::NumberValue(f64::NEG_INFINITY), json!("infinity")),
             (list(Kind::NumberValue(1.0)), json!([1])),
         ];
         for (kind, value) in table {
