@@ -18,6 +18,9 @@ NODE_MODULES := tests/e2e/node/node_modules/.package-lock.json
 # Coding agents as they are released: half a gigabyte to download, nothing of which becomes part of the filter.
 AGENTS := tests/e2e/node/agents/node_modules/.installed
 
+# No path of this machine in the filter's panic messages: it is the same file wherever it is built.
+REMAP := --config 'target.wasm32-wasip1.rustflags=["--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src/="]'
+
 say = @printf '\033[1m==> %s\033[0m\n' "$(1)"
 
 .PHONY: help
@@ -27,7 +30,7 @@ help: ## list the targets
 .PHONY: build
 build: rust ## build the filter: target/wasm32-wasip1/release/keyward.wasm
 	$(call say,building $(WASM))
-	cargo build --locked --release --target wasm32-wasip1
+	cargo build --locked --release --target wasm32-wasip1 $(REMAP)
 	@ls -l $(WASM) | awk '{print "    " $$5 " bytes"}'
 
 .PHONY: test
