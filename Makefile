@@ -67,7 +67,7 @@ demo: build $(VENV) ## an exhausted key that no client notices, shown on a real 
 
 BENCH_SECONDS ?= 3
 .PHONY: bench
-bench: build $(VENV) | wrk ## what a request costs beside a plain Envoy, in five minutes; BENCH_SECONDS=1 measures less
+bench: build $(VENV) | wrk ## what a request costs beside a plain Envoy, in ten minutes; BENCH_SECONDS=1 measures less
 	$(call say,building what it is measured against)
 	cargo build --locked --release --manifest-path benches/Cargo.toml --target-dir target --bin upstream
 	cargo build --locked --release --manifest-path benches/Cargo.toml --target-dir target --lib --target wasm32-wasip1

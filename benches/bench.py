@@ -154,7 +154,7 @@ REQUESTS = {
 TRANSLATED = {f"chat, 1 KB, translated to {kind}": chat(1024, stream=False, model=kind) for kind in FOREIGN}
 TRANSLATED |= {f"stream of 100 events, translated from {kind}": chat(1024, stream=True, model=kind) for kind in FOREIGN}
 REQUESTS |= TRANSLATED
-UNHURRIED = f"chat, 1 KB, 256 clients of a provider that takes {DELAY} ms"
+UNHURRIED = f"chat, 1 KB, 256 clients of a provider that takes about {DELAY} ms"
 """What clients notice where the worker is not saturated: no model answers at once."""
 REQUESTS[UNHURRIED] = chat(1024, stream=False)
 SMALL = next(iter(REQUESTS))

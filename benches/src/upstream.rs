@@ -1,6 +1,6 @@
 //! A provider that answers at once, over HTTP/2 without TLS: chat completions as JSON, and as a stream
 //! of 100 events where the request asks for one; on Anthropic's and Gemini's paths the same in their words. With
-//! `x-delay-milliseconds`, not at once. Prints its port, and serves until its standard input ends.
+//! `x-delay-milliseconds`, after about that time. Prints its port, and serves until its standard input ends.
 
 #[cfg(not(target_arch = "wasm32"))]
 fn main() -> std::io::Result<()> {
@@ -12,6 +12,7 @@ fn main() {}
 
 #[cfg(not(target_arch = "wasm32"))]
 mod provider {
+    use std::cell::Cell;
     use std::io;
     use std::rc::Rc;
     use std::time::Duration;
@@ -28,6 +29,7 @@ mod provider {
         openai: Format,
         anthropic: Format,
         gemini: Format,
+        turn: Cell<u8>,
     }
 
     struct Format {
@@ -80,7 +82,7 @@ mod provider {
             _ => &answers.openai,
         };
         let delay = request.headers().get("x-delay-milliseconds");
-        let delay = delay.and_then(|delay| delay.to_str().ok()?.parse().ok());
+        let delay = delay.and_then(|delay| delay.to_str().ok()?.parse::<u64>().ok());
         let mut body = request.into_body();
         let mut streamed = path.ends_with(":streamGenerateContent");
         let mut first = true;
@@ -94,7 +96,10 @@ mod provider {
             first = false;
         }
         if let Some(delay) = delay {
-            tokio::time::sleep(Duration::from_millis(delay)).await;
+            // Half as long to half as long again: clients that all wait alike would come back all at once.
+            let turn = answers.turn.replace(answers.turn.get().wrapping_add(61));
+            tokio::time::sleep(Duration::from_millis(delay / 2 + delay * u64::from(turn) / 256))
+                .await;
         }
         // What a provider says of its limits with every answer.
         let response = Response::builder()
@@ -126,7 +131,12 @@ mod provider {
 
     impl Answers {
         fn new() -> Self {
-            Self { openai: openai(), anthropic: anthropic(), gemini: gemini() }
+            Self {
+                openai: openai(),
+                anthropic: anthropic(),
+                gemini: gemini(),
+                turn: Cell::default(),
+            }
         }
     }
 

@@ -12,6 +12,7 @@ import openai
 import pytest
 from harness import bedrock, chat, config, replies
 from harness.chat import STREAM, text_of
+from harness.envoy import EnvoyRefused
 from harness.upstream import Fault, Gate, Reply
 
 BEDROCK = {"bedrock": {"kind": "bedrock", "host": "bedrock-runtime.us-east-1.amazonaws.com"}}
@@ -120,7 +121,7 @@ def test_tools_and_back(sdk, gateway, streamed):
         with sdk.chat.completions.stream(**ASK, tools=TOOLS) as events:
             message = events.get_final_completion().choices[0].message
     else:
-        message = sdk.chat.completions.create(**ASK, tools=TOOLS, parallel_tool_calls=False).choices[0].message
+        message = sdk.chat.completions.create(**ASK, tools=TOOLS).choices[0].message
     assert [call.function.name for call in message.tool_calls] == ["get_weather", "get_time"]
     assert [json.loads(call.function.arguments) for call in message.tool_calls] == [{"city": "Köln", "n": 100.0}, {}]
     results = [{"role": "tool", "tool_call_id": call.id, "content": "fine"} for call in message.tool_calls]
@@ -132,6 +133,14 @@ def test_tools_and_back(sdk, gateway, streamed):
     if not streamed:
         assert turn["content"][0]["reasoningContent"]["reasoningText"]["signature"] == "EqQBCgIYAhIM1gbc=="
     assert [block["toolResult"]["toolUseId"] for block in given["content"]] == [call.id for call in message.tool_calls]
+
+
+def test_one_call_at_a_time_is_one(sdk, gateway):
+    """The model was told, and called twice."""
+    gateway.on("bedrock/b", bedrock.fixture("tools.json"))
+    message = sdk.chat.completions.create(**ASK, tools=TOOLS, parallel_tool_calls=False).choices[0].message
+    assert gateway.requests[0].json["additionalModelRequestFields"]["tool_choice"]["disable_parallel_tool_use"] is True
+    assert [call.function.name for call in message.tool_calls] == ["get_weather"]
 
 
 def test_streamed_thinking_survives_the_sdk(sdk, gateway):
@@ -387,19 +396,21 @@ def test_other_clients_of_claude(gateway):
         assert sdk.responses.create(model="claude", input="hello").output_text == replies.TEXT
 
 
-@pytest.mark.parametrize("mode", ["headers", "body"])
-def test_standalone(start, mode):
-    """Where the filter decides on headers alone, it cannot know the model, which is in the path."""
+def standalone(start, mode: str):
     models = [{"name": "fast", "targets": [TARGET]}]
-    gateway = start(
-        {"bedrock": ["b"]}, stage="standalone", models=models, provider_fields=BEDROCK, document_fields={"mode": mode}
-    )
+    fields = {"provider_fields": BEDROCK, "document_fields": {"mode": mode}}
+    return start({"bedrock": ["b"]}, stage="standalone", models=models, **fields)
+
+
+def test_headers_alone_do_not_tell_the_model_of_the_path(start):
+    with pytest.raises(EnvoyRefused, match=r"providers\[0\]: its paths name the model, which mode headers does not know"):
+        standalone(start, "headers")
+
+
+def test_standalone(start):
+    gateway = standalone(start, "body")
     gateway.always("bedrock/b", bedrock.answer)
     answer = gateway.chat()
-    if mode == "headers":
-        assert answer.status >= 400
-        assert gateway.requests == []
-        return
     assert answer.json["choices"][0]["message"]["content"] == replies.TEXT
     streamed = gateway.chat(**STREAM)
     assert streamed.headers["content-type"] == "text/event-stream"
