@@ -16,7 +16,7 @@ import httpx
 import openai
 from harness import config
 from harness.envoy import REPOSITORY, Envoy
-from harness.llmock import Llmock
+from harness.mock import Llmock
 
 FOLDER = REPOSITORY / ".run/demo"
 REQUESTS_PER_MINUTE = 3

@@ -3,6 +3,7 @@
 import re
 import ssl
 import subprocess
+import sys
 from typing import ClassVar
 
 import pytest
@@ -79,6 +80,15 @@ def test_the_compose_file_is_complete():
     command = services["mock"]["command"][-1]
     assert llmock in command
     assert "--port 8000" in command
+
+
+@pytest.mark.parametrize("program", ["envoy/demo/demo.py", "benches/bench.py"])
+def test_programs_find_what_they_share_with_the_tests(program):
+    """They use the harness, and take minutes: here they only load."""
+    environment = {"PYTHONPATH": str(REPOSITORY / "tests/e2e")}
+    command = [sys.executable, str(REPOSITORY / program), "--help"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 class WithoutTimestamps(yaml.SafeLoader):
