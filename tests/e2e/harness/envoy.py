@@ -115,19 +115,25 @@ class Envoy:
 
     def stop(self):
         self.admin.close()
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-            raise
+        assert ended(self.process), f"it had to be killed:\n{self.log()[-2000:]}"
 
     def assert_no_trap(self):
         """A panic of the filter shows in Envoy's log as a failed function and a back trace."""
         traps = [line for line in self.log().splitlines() if "Proxy-Wasm plugin in-VM backtrace" in line]
         traps += [line for line in self.log().splitlines() if "Function: proxy_on" in line and "failed" in line]
         assert not traps, "\n".join(traps)
+
+
+def ended(process: subprocess.Popen) -> bool:
+    """Ends a process by its id; whether it did so itself."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return False
+    return True
 
 
 class EnvoyRefused(Exception):

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import time
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import httpx
 
-from .envoy import REPOSITORY
+from .envoy import REPOSITORY, ended
 from .upstream import Reply, Seen
 
 
@@ -40,12 +39,7 @@ class Mock:
                 time.sleep(0.02)
 
     def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        ended(self.process)
 
 
 class Llmock(Mock):

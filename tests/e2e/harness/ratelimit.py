@@ -2,13 +2,12 @@
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import time
 from pathlib import Path
 
-from .envoy import REPOSITORY
+from .envoy import REPOSITORY, ended
 
 SERVICE = Path(os.environ.get("KEYWARD_RATELIMIT", REPOSITORY / "tests/ratelimit/target/debug/keyward-ratelimit"))
 REDIS = REPOSITORY / "tests/ratelimit/redis-server"
@@ -44,12 +43,7 @@ class Process:
             time.sleep(0.02)
 
     def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        ended(self.process)
 
 
 class Redis(Process):
